@@ -1,0 +1,257 @@
+"""Handlers: how user code registers, and how the supervisor and its workers find it by name.
+
+A handler is a function with a name. The name is the queue. Importing a module is what registers its handlers, so a
+module must be cheap to import; whatever is heavy (a model, an engine) belongs in a setup hook, which runs once per
+worker before its first job, or once in the fork server when the handler declares itself `fork_safe`.
+
+Nothing here touches the database, a process or the clock: producers import this module too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from supervisor.errors import PayloadError, UnknownHandlerError
+
+DEFAULT_TIMEOUT_S = 600.0
+"""Time limit in seconds of a handler that names none: a job without a limit can hold its slot for ever."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A hook that prepares a process for the handlers of one module: loads a model, opens an engine."""
+
+    module: str
+    function: Callable[[], Any]
+    fork_safe: bool
+
+
+@dataclass(frozen=True)
+class HandlerSpec:
+    """What is known of one registered handler; `None` means "as configured"."""
+
+    name: str
+    function: Callable[..., Any]
+    payload_type: Any
+    takes_context: bool
+    module: str
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    max_attempts: int | None = None
+    max_running: int | None = None
+    memory_limit_mb: int | None = None
+
+    def parse_payload(self, payload: Mapping[str, Any]) -> Any:
+        """Validate `payload` and return what the function takes: a pydantic model or a dict.
+
+        Raises PayloadError with one line that names the field, the value and what is allowed.
+        """
+        try:
+            return TypeAdapter(self.payload_type).validate_python(dict(payload))
+        except ValidationError as error:
+            raise PayloadError(describe_validation_error(error)) from None
+
+
+@dataclass(frozen=True)
+class ImportFailure:
+    """A module that could not be imported, with the reason in one line and the whole traceback."""
+
+    module: str
+    reason: str
+    traceback: str
+
+
+@dataclass
+class Registry:
+    """The handlers and setup hooks of one process, by name."""
+
+    handlers: dict[str, HandlerSpec] = field(default_factory=dict)
+    setups: list[Setup] = field(default_factory=list)
+
+    def get(self, name: str) -> HandlerSpec:
+        """Return the handler called `name`; raises UnknownHandlerError naming the known ones."""
+        try:
+            return self.handlers[name]
+        except KeyError:
+            known = ", ".join(sorted(self.handlers)) or "none"
+            raise UnknownHandlerError(f"unknown handler {name!r}; registered: {known}") from None
+
+    def add(self, spec: HandlerSpec) -> None:
+        """Register `spec`; a second function under the same name is an error, a re-import is not."""
+        known = self.handlers.get(spec.name)
+        if known is not None and (known.module, known.function.__qualname__) != (
+            spec.module,
+            spec.function.__qualname__,
+        ):
+            raise ValueError(
+                f"handler {spec.name!r} is already registered by {known.module}.{known.function.__qualname__}"
+            )
+        self.handlers[spec.name] = spec
+
+
+REGISTRY = Registry()
+"""The registry that `@handler` fills in this process."""
+
+
+class _HandlerDecorator:
+    """`@handler("name", …)` and `@handler.setup`; one instance, exported as `handler`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        max_running: int | None = None,
+        memory_limit_mb: int | None = None,
+    ) -> Callable[[Function], Function]:
+        """Register the decorated function as the handler called `name`.
+
+        The function takes the payload (a pydantic model or a dict, by its annotation) and optionally a `JobContext`,
+        and returns a dict, a pydantic model or None. `timeout_s` is in seconds, at most `max_attempts` tries are
+        made, at most `max_running` of its jobs run at once on one supervisor, and `memory_limit_mb` bounds the
+        worker with its subprocesses. config.toml's `[handlers.NAME]` overrides each.
+
+        Raises ValueError for a bad name or limit, TypeError for a signature that cannot be called.
+        """
+        _check_limits(name, timeout_s, max_attempts, max_running)
+
+        def register(function: Function) -> Function:
+            payload_type, takes_context = _signature(name, function)
+            self._registry.add(
+                HandlerSpec(
+                    name=name,
+                    function=function,
+                    payload_type=payload_type,
+                    takes_context=takes_context,
+                    module=function.__module__,
+                    timeout_s=DEFAULT_TIMEOUT_S if timeout_s is None else float(timeout_s),
+                    max_attempts=max_attempts,
+                    max_running=max_running,
+                    memory_limit_mb=memory_limit_mb,
+                )
+            )
+            return function
+
+        return register
+
+    @typing.overload
+    def setup(self, function: Function) -> Function: ...
+    @typing.overload
+    def setup(self, *, fork_safe: bool = ...) -> Callable[[Function], Function]: ...
+    def setup(self, function: Any = None, *, fork_safe: bool = False) -> Any:
+        """Register a function without parameters that runs once per worker, before its first job.
+
+        With `fork_safe=True` it runs once in the fork server instead, and all workers share the memory of what it
+        loaded. Say so only if it leaves no thread, no open connection and no lock behind.
+        """
+
+        def register(hook: Function) -> Function:
+            known = {(known.module, known.function.__qualname__) for known in self._registry.setups}
+            if (hook.__module__, hook.__qualname__) not in known:
+                self._registry.setups.append(Setup(hook.__module__, hook, fork_safe))
+            return hook
+
+        return register if function is None else register(function)
+
+
+handler = _HandlerDecorator(REGISTRY)
+
+
+def import_modules(names: Iterable[str], registry: Registry = REGISTRY) -> list[ImportFailure]:
+    """Import each module, and the submodules of each package, and return those that failed.
+
+    One module that cannot be imported does not keep the others from loading.
+    """
+    failures = []
+    for name in [full for given in names for full in _with_submodules(given)]:
+        if failure := _import(name):
+            failures.append(failure)
+    return failures
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Say in one line what pydantic refused: field, reason and value, for every field at fault."""
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "payload"
+        value = repr(item["input"])
+        shown = value if len(value) <= 80 else value[:77] + "..."
+        lines.append(f"{where}: {item['msg']}" + ("" if item["type"] == "missing" else f" (got {shown})"))
+    return "; ".join(lines)
+
+
+def _with_submodules(name: str) -> list[str]:
+    """A package stands for itself and every module directly inside it that is not private."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:  # the parent's import failed; importing `name` itself reports why
+        return [name]
+    if spec is None or not spec.submodule_search_locations:
+        return [name]
+    inside = sorted(
+        module.name
+        for module in pkgutil.iter_modules(spec.submodule_search_locations)
+        if not module.name.startswith("_")
+    )
+    return [name, *(f"{name}.{module}" for module in inside)]
+
+
+def _import(name: str) -> ImportFailure | None:
+    if name in sys.modules:
+        return None
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything at all
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return ImportFailure(name, reason, traceback.format_exc())
+    return None
+
+
+def _signature(name: str, function: Callable[..., Any]) -> tuple[Any, bool]:
+    """Return (payload type, whether the function takes a JobContext)."""
+    parameters = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    required = [parameter for parameter in parameters if parameter.default is parameter.empty]
+    if not parameters or len(required) > 2:
+        raise TypeError(f"handler {name!r}: {function.__qualname__} must take (payload) or (payload, job)")
+    payload_type = typing.get_type_hints(function).get(parameters[0].name, dict[str, Any])
+    if payload_type is dict:
+        payload_type = dict[str, Any]
+    if not (typing.get_origin(payload_type) is dict or _is_model(payload_type)):
+        raise TypeError(f"handler {name!r}: the payload must be a pydantic model or a dict, not {payload_type!r}")
+    return payload_type, len(parameters) > 1
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _check_limits(name: str, timeout_s: float | None, max_attempts: int | None, max_running: int | None) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"handler name {name!r}: letters, digits and _ . : - only, at most 100")
+    if timeout_s is not None and not 0 < timeout_s < float("inf"):
+        raise ValueError(f"handler {name!r}: timeout_s is {timeout_s!r}, must be a number of seconds above 0")
+    for label, value in (("max_attempts", max_attempts), ("max_running", max_running)):
+        if value is not None and value < 1:
+            raise ValueError(f"handler {name!r}: {label} is {value!r}, must be at least 1")
