@@ -102,7 +102,7 @@ class Retry(Exception):  # noqa: N818 - an instruction to the supervisor more th
         self.in_s = in_s
 
 
-class JobStopped(BaseException):  # noqa: N818 - not an error of the handler
+class JobStopped(BaseException):
     """The worker was told to stop this job; the handler may clean up, within `kill_grace_s`."""
 
 

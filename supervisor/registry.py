@@ -175,16 +175,13 @@ class _HandlerDecorator:
 handler = _HandlerDecorator(REGISTRY)
 
 
-def import_modules(names: Iterable[str], registry: Registry = REGISTRY) -> list[ImportFailure]:
+def import_modules(names: Iterable[str]) -> list[ImportFailure]:
     """Import each module, and the submodules of each package, and return those that failed.
 
     One module that cannot be imported does not keep the others from loading.
     """
-    failures = []
-    for name in [full for given in names for full in _with_submodules(given)]:
-        if failure := _import(name):
-            failures.append(failure)
-    return failures
+    attempted = [_import(name) for given in names for name in _with_submodules(given)]
+    return [failure for failure in attempted if failure]
 
 
 def describe_validation_error(error: ValidationError) -> str:
@@ -202,7 +199,7 @@ def _with_submodules(name: str) -> list[str]:
     """A package stands for itself and every module directly inside it that is not private."""
     try:
         spec = importlib.util.find_spec(name)
-    except Exception:  # the parent's import failed; importing `name` itself reports why
+    except Exception:  # noqa: BLE001 - the parent's import failed; importing `name` itself reports why
         return [name]
     if spec is None or not spec.submodule_search_locations:
         return [name]
@@ -219,7 +216,7 @@ def _import(name: str) -> ImportFailure | None:
         return None
     try:
         importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # a module of the user's may raise anything at all
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a module of the user's may raise anything at all
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return ImportFailure(name, reason, traceback.format_exc())
     return None

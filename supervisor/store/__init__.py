@@ -1,0 +1,1 @@
+"""The database: the only place that knows pymongo and how a job's fields change."""

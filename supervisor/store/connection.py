@@ -1,0 +1,159 @@
+"""Connecting: the client's options, and the refusal of a database that cannot keep the promises.
+
+Every call has a deadline (`timeoutMS`), every write is acknowledged by a majority and journalled, and every read of a
+document is tolerant: a string that is not UTF-8 or a date of the year 275760 must not stop whoever reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
+
+from supervisor.errors import DatabaseRefusedError, DatabaseUnreachableError, SupervisorError
+
+CALL_TIMEOUT_S = 5.0
+"""Deadline in seconds of every single call to the database."""
+
+TOLERANT: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+MAJORITY = WriteConcern(w="majority", j=True)
+_AUTHENTICATION_FAILED, _UNAUTHORIZED = 18, 13
+
+
+def client_options(wait_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
+    """Return the keyword arguments every client of ours is made with."""
+    return {
+        "timeoutMS": int(CALL_TIMEOUT_S * 1000),
+        "serverSelectionTimeoutMS": int(min(wait_s, CALL_TIMEOUT_S) * 1000),
+        "connectTimeoutMS": 3000,
+        "maxPoolSize": 8,
+        "w": "majority",
+        "journal": True,
+        "retryWrites": True,
+        "appname": "mongo-job-supervisor",
+        "tz_aware": True,
+        "unicode_decode_error_handler": "replace",
+        "datetime_conversion": "datetime_auto",
+    }
+
+
+def refuse_unsafe_uri(uri: str) -> None:
+    """Raise DatabaseRefusedError where `uri` itself gives up what the promises rest on.
+
+    An acknowledged write that only one member has can be rolled back, and a write that is not retried can leave a job
+    claimed by nobody.
+    """
+    try:
+        options: Mapping[str, Any] = parse_uri(uri, validate=True, warn=False)["options"]
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise DatabaseRefusedError(f"mongo.uri: {_without_secrets(str(error), uri)}") from None
+    if options.get("w", "majority") != "majority":
+        raise DatabaseRefusedError(
+            f"mongo.uri: w={options['w']} is not safe: a failover can undo an acknowledged write; "
+            "leave it out or use w=majority"
+        )
+    if options.get("retryWrites", options.get("retrywrites", True)) is False:
+        raise DatabaseRefusedError(
+            "mongo.uri: retryWrites=false is not safe: a lost reply would leave a job claimed by nobody; leave it out"
+        )
+
+
+async def connect(uri: str, database: str, *, wait_s: float) -> AsyncDatabase[dict[str, Any]]:
+    """Connect and return the database once it answers, waiting `wait_s` seconds at most.
+
+    Raises DatabaseRefusedError (a standalone, unsafe options, wrong password) or DatabaseUnreachableError.
+    """
+    refuse_unsafe_uri(uri)
+    client: AsyncMongoClient[dict[str, Any]] = _make_client(
+        lambda: AsyncMongoClient(uri, **client_options(wait_s)), uri
+    )
+    give_up_at = time.monotonic() + wait_s
+    try:
+        while True:
+            try:
+                refuse_standalone(await client.admin.command("hello"))
+                return client.get_database(database, TOLERANT, write_concern=MAJORITY)
+            except PyMongoError as error:
+                if isinstance(error, OperationFailure) or time.monotonic() >= give_up_at:
+                    raise explain_connection_error(error, uri, wait_s) from None
+            await asyncio.sleep(0.2)
+    except BaseException:
+        await client.close()
+        raise
+
+
+def connect_sync(uri: str, *, wait_s: float) -> MongoClient[dict[str, Any]]:
+    """Connect with the synchronous client, for producers and the command line; raises as `connect` does."""
+    refuse_unsafe_uri(uri)
+    client: MongoClient[dict[str, Any]] = _make_client(lambda: MongoClient(uri, **client_options(wait_s)), uri)
+    try:
+        refuse_standalone(client.admin.command("hello"))
+    except PyMongoError as error:
+        client.close()
+        raise explain_connection_error(error, uri, wait_s) from None
+    except SupervisorError:
+        client.close()
+        raise
+    return client
+
+
+def reading(database: AsyncDatabase[dict[str, Any]], collection: str) -> Any:
+    """Return `collection` for answers to people: only what a majority has, so that no failover takes it back."""
+    return database.get_collection(collection, read_concern=ReadConcern("majority"))
+
+
+def refuse_standalone(hello: Mapping[str, Any]) -> None:
+    """Raise DatabaseRefusedError unless `hello` comes from a replica set (one member is enough) or a mongos."""
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise DatabaseRefusedError(
+            "this mongod is a standalone; transactions and change streams need a replica set, and one member is "
+            "enough: start it with --replSet rs0 and run rs.initiate()"
+        )
+
+
+def redact(uri: str) -> str:
+    """Return `uri` with its password replaced, for logs and messages."""
+    scheme, separator, rest = uri.partition("://")
+    credentials, at, hosts = rest.rpartition("@")
+    if not at:
+        return uri
+    return f"{scheme}{separator}{credentials.partition(':')[0]}:***@{hosts}"
+
+
+def explain_connection_error(error: PyMongoError, uri: str, wait_s: float) -> SupervisorError:
+    """Turn pymongo's error at connecting into one line that a user can act on."""
+    if isinstance(error, OperationFailure) and error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED):
+        return DatabaseRefusedError(f"{redact(uri)} refuses the credentials: {_first_line(error)}")
+    if isinstance(error, OperationFailure):
+        return DatabaseRefusedError(f"{redact(uri)} answers with an error: {_first_line(error)}")
+    return DatabaseUnreachableError(
+        f"MongoDB at {redact(uri)} did not answer within {wait_s:g} s: {_first_line(error)}"
+    )
+
+
+def _make_client(make: Callable[[], Any], uri: str) -> Any:
+    try:
+        return make()
+    except (PyMongoError, ValueError) as error:
+        raise DatabaseRefusedError(f"mongo.uri: {_without_secrets(str(error), uri)}") from None
+
+
+def _first_line(error: PyMongoError) -> str:
+    return str(error).splitlines()[0].split(", Timeout:")[0].split(" (configured timeouts:")[0]
+
+
+def _without_secrets(message: str, uri: str) -> str:
+    return message.replace(uri, redact(uri))
