@@ -17,8 +17,8 @@ from pydantic.config import JsonDict
 from supervisor.config_checks import (
     check_cron,
     check_mongo_uri,
+    check_plain,
     check_rate,
-    check_storable,
     check_timezone,
     is_loopback,
     redact_uri,
@@ -200,7 +200,7 @@ class HandlerSettings(Table):
     memory_limit_mb: Megabytes | None = Field(
         default=None, description="Memory of the worker with its subprocesses; 0 = none."
     )
-    settings: dict[str, Any] = Field(
+    settings: Annotated[dict[str, Any], AfterValidator(check_plain)] = Field(
         default={}, description="Handed to the handler as `job.settings`.", json_schema_extra={"allowed": "a table"}
     )
 
@@ -219,7 +219,7 @@ class ScheduleSettings(Table):
         description="Time zone in which `cron` is read.",
         json_schema_extra={"allowed": 'a time zone such as "UTC" or "Europe/Berlin"'},
     )
-    payload: Annotated[dict[str, Any], AfterValidator(check_storable)] = Field(
+    payload: Annotated[dict[str, Any], AfterValidator(check_plain)] = Field(
         default={}, description="Payload of the job.", json_schema_extra={"allowed": "a table"}
     )
 

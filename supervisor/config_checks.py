@@ -6,6 +6,7 @@ Each check takes the value and returns it, or raises ValueError with the reason 
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -75,7 +76,7 @@ def check_cron(line: str) -> str:
         raise ValueError("five fields: minute, hour, day of month, month, day of week")
     for text, (label, low, high, names) in zip(fields, _CRON_FIELDS, strict=True):
         if not all(_is_cron_part(part.lower(), low, high, names) for part in text.split(",")):
-            raise ValueError(f"a cron line, and its {label} is {text!r}: allowed are {low}-{high}, *, ranges and steps")
+            raise ValueError(f"a cron line, and its {label} is "{text}": allowed are {low}-{high}, *, ranges and steps")
     return line
 
 
@@ -113,22 +114,30 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_storable(value: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what TOML can say and a document cannot hold: dates without a time, huge integers, NUL in keys."""
-    _check_part(value, "")
-    return value
+def check_plain(table: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what TOML or JSON can say and a document cannot hold: NaN, dates without a time, huge integers, NUL."""
+    _check_part(table, "")
+    return table
 
 
 def _check_part(value: Any, at: str) -> None:
     if isinstance(value, dict):
         for key, part in value.items():
             if "\0" in key:
-                raise ValueError(f"a document, and the key {key!r} has a NUL character")
+                raise ValueError(f"a table, and the key {key!r} in it has a NUL character")
             _check_part(part, f"{at}.{key}" if at else key)
     elif isinstance(value, list):
         for number, part in enumerate(value):
             _check_part(part, f"{at}[{number}]")
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"a document, and {at} does not fit into 64 bits")
-    elif isinstance(value, date | time) and not isinstance(value, datetime):
-        raise ValueError(f"a document, and {at} is a {type(value).__name__}: write a date with a time, or a string")
+    elif fault := _scalar_fault(value):
+        raise ValueError(f"a table of plain values, and {at} {fault}")
+
+
+def _scalar_fault(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is {value}, which is no number"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "does not fit into 64 bits"
+    if isinstance(value, date | time) and not isinstance(value, datetime):
+        return f"is a {type(value).__name__}: write a date with a time, or a string"
+    return ""

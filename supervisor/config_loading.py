@@ -1,0 +1,138 @@
+"""Loads the configuration: flag over environment over file over default, validated whole.
+
+The layers are merged as plain tables first and validated once, strictly. So a value is judged together with the others
+it depends on, wherever each came from, and a mistake is reported with the name of the file, variable or flag that
+made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from supervisor.config import Settings
+from supervisor.config_environment import read_environment
+from supervisor.config_fields import SECTIONS
+from supervisor.config_fields import Path as KeyPath
+from supervisor.config_file import ConfigText, parse_toml, read_text
+from supervisor.config_problems import joined, problem_lines
+from supervisor.errors import ConfigError
+
+DEFAULT_PATH = Path("config.toml")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line sets; None leaves a key to the environment and the file."""
+
+    workers: int | None = None
+    mongo_uri: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A valid configuration and where it came from.
+
+    `path` is None when there is no file. `origins` maps each dotted key to "default", "file", "environment" or "flag".
+    `unsafe` says why the file must not be applied live, or is empty.
+    """
+
+    settings: Settings
+    path: Path | None
+    origins: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+    unsafe: str = ""
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Overrides) -> LoadedConfig:
+    """Load and validate everything; `path=None` is `./config.toml` if there is one.
+
+    Raises ConfigError with one line per problem. No line holds a password or token.
+    """
+    if path is None and DEFAULT_PATH.exists():
+        path = DEFAULT_PATH
+    file = read_text(path) if path else ConfigText("")
+    in_file = parse_toml(path, file.text) if path else {}
+    environment = read_environment(environ)
+    flags, flag_names = _flags(overrides)
+    layer = _merge(_merge(in_file, environment.layer), flags)
+    sources = environment.sources | flag_names
+    try:
+        settings = Settings.model_validate(layer)
+    except ValidationError as error:
+        lines = problem_lines(error, layer, sources, str(path or "configuration"))
+        raise ConfigError(joined(lines + environment.problems)) from None
+    if environment.problems:
+        raise ConfigError(joined(environment.problems))
+    return LoadedConfig(
+        settings=settings,
+        path=path,
+        origins=_origins(settings, sources),
+        warnings=_warnings(settings, path, file.unsafe),
+        unsafe=file.unsafe,
+    )
+
+
+def _flags(overrides: Overrides) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    layer: dict[str, Any] = {}
+    names: dict[KeyPath, str] = {}
+    if overrides.workers is not None:
+        layer["pool"] = {"workers": overrides.workers}
+        names["pool", "workers"] = "--workers"
+    if overrides.mongo_uri is not None:
+        layer["mongo"] = {"uri": overrides.mongo_uri}
+        names["mongo", "uri"] = "--mongo"
+    return layer, names
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `above` over `below`, table by table; where one of the two is no table, `above` wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _origins(settings: Settings, sources: Mapping[KeyPath, str]) -> dict[str, str]:
+    return {".".join(str(key) for key in path): _origin(path, is_set, sources) for path, is_set in _leaves(settings)}
+
+
+def _leaves(settings: Settings) -> Iterator[tuple[KeyPath, bool]]:
+    """Every key with whether any layer set it; of a handler's table, the keys it has."""
+    for section, model in SECTIONS.items():
+        set_here = getattr(settings, section).model_fields_set
+        yield from (((section, key), key in set_here) for key in model.model_fields)
+    for name, handler in settings.handlers.items():
+        yield from ((("handlers", name, key), True) for key in sorted(handler.model_fields_set))
+    yield ("schedules",), "schedules" in settings.model_fields_set
+
+
+def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> str:
+    if not is_set:
+        return "default"
+    name = next((name for known, name in sources.items() if known[: len(path)] == path), None)
+    if name is None:
+        return "file"
+    return "flag" if name.startswith("--") else "environment"
+
+
+def _warnings(settings: Settings, path: Path | None, unsafe: str) -> list[str]:
+    """Say what is allowed and yet likely to hurt, a line each."""
+    lease, retry, limits = settings.lease, settings.retry, settings.limits
+    largest_kb = limits.payload_kb + limits.result_inline_kb + 20 * limits.log_kb
+    found = {
+        f"[lease] seconds = {lease.seconds:g}: under 30, a pause of the database loses running jobs": lease.seconds
+        < 30,
+        f"[retry] backoff_max_s = {retry.backoff_max_s:g} is less than backoff_s = {retry.backoff_s:g}": (
+            retry.backoff_max_s < retry.backoff_s
+        ),
+        f"[limits] a job could grow to {largest_kb} KB (payload_kb + result_inline_kb + 20 attempts of log_kb); "
+        "MongoDB stores at most 16 MB": largest_kb > 15_000,
+        f"{path}: {unsafe}; edits will not be applied live": bool(unsafe),
+    }
+    return [line for line, applies in found.items() if applies]
