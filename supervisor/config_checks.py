@@ -76,7 +76,7 @@ def check_cron(line: str) -> str:
         raise ValueError("five fields: minute, hour, day of month, month, day of week")
     for text, (label, low, high, names) in zip(fields, _CRON_FIELDS, strict=True):
         if not all(_is_cron_part(part.lower(), low, high, names) for part in text.split(",")):
-            raise ValueError(f"a cron line, and its {label} is "{text}": allowed are {low}-{high}, *, ranges and steps")
+            raise ValueError(f'a cron line, and its {label} is "{text}": allowed are {low}-{high}, *, ranges and steps')
     return line
 
 
