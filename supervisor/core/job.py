@@ -49,7 +49,9 @@ FIELDS: dict[str, Field] = {
     "priority": Field("integer", "producer", "higher first; default 0", minimum=-(2**31), maximum=2**31 - 1),
     "run_at": Field("date", "producer, retry", "not before this time (UTC); missing = now"),
     "created_at": Field("date", "producer or first claim", "when the job was made"),
-    "timeout_s": Field("number", "producer", "time limit in seconds; overrides the handler's own", minimum=0.001),
+    "timeout_s": Field(
+        "number", "producer", "time limit in seconds; overrides the handler's own", minimum=0.001, maximum=1e9
+    ),
     "max_attempts": Field(
         "integer", "producer", "tries at most; overrides the handler's own", minimum=1, maximum=2**31 - 1
     ),

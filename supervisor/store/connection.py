@@ -46,7 +46,7 @@ def client_options(wait_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
         "appname": "mongo-job-supervisor",
         "tz_aware": True,
         "unicode_decode_error_handler": "replace",
-        "datetime_conversion": "datetime_auto",
+        "datetime_conversion": "DATETIME_AUTO",
     }
 
 

@@ -1,0 +1,324 @@
+"""What runs inside a worker process.
+
+`initialize` turns a fresh fork into a worker: its own session, a watch on the supervisor, captured output, handlers.
+`run_handler` runs one job and always returns bytes: no exception of a handler, not even SystemExit or StopIteration,
+leaves this module as an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import inspect
+import multiprocessing
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import bson
+import structlog
+
+from supervisor import preload
+from supervisor.child_link import ChildLink, LinkLogger, StopSwitch
+from supervisor.context import JobContext
+from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
+from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
+from supervisor.process_tree import become_subreaper, created_at
+from supervisor.registry import REGISTRY, import_modules
+from supervisor.results import NotStorableError, encode_result
+from supervisor.store.connection import TOLERANT
+from supervisor.wire import Call, Stopped, decode_call, encode_outcome
+
+TRACEBACK_BYTES = 8 * 1024
+START_FAILED = 70
+"""Exit code of a worker that could not be set up; EX_SOFTWARE of sysexits.h."""
+
+# real-time signals: no library and no handler uses these, unlike SIGALRM or SIGUSR1
+STOP_SIGNALS: dict[int, type[JobStopped]] = {
+    signal.SIGRTMIN + 1: JobTimeout,
+    signal.SIGRTMIN + 2: JobCancelled,
+    signal.SIGRTMIN + 3: JobInterrupted,
+}
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What a new worker is told: its place, its folder for files, the file for its output, the modules to import."""
+
+    slot: int
+    spool: str
+    output: str
+    modules: tuple[str, ...]
+
+
+class Worker:
+    """The state of this worker process."""
+
+    def __init__(self, plan: WorkerPlan, channel: socket.socket) -> None:
+        self.plan = plan
+        self.spool = Path(plan.spool)
+        self.switch = StopSwitch()
+        self.link = ChildLink(channel, self.spool, self.switch)
+        self.setup_failures: dict[str, str] = {}
+
+
+_worker: Worker | None = None
+
+
+def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
+    """Make this fresh process a worker; one that cannot be set up says why and exits."""
+    global _worker  # noqa: PLW0603 - there is one worker in a process, and the executor calls plain functions
+    try:
+        os.setsid()
+        become_subreaper()
+        _die_with_supervisor()
+        _redirect_output(plan.output)
+        _worker = Worker(plan, channel)
+        _install_signals(_worker.switch)
+        import_modules(plan.modules)
+        _worker.setup_failures = _run_setups()
+    except BaseException:  # noqa: BLE001 - the executor would only say that it broke
+        channel.sendall(preload_failure(traceback.format_exc()))
+        os._exit(START_FAILED)
+
+
+def preload_failure(reason: str) -> bytes:
+    """Return the message of a worker that could not be set up."""
+    from supervisor.wire import frame  # noqa: PLC0415 - only on the way out
+
+    return frame({"broken": reason[-TRACEBACK_BYTES:]})
+
+
+def hello() -> bytes:
+    """Answer the handshake: who this is and what it inherited from the fork server."""
+    worker, report = _this_worker(), preload.REPORT
+    return bson.encode(
+        {
+            "pid": os.getpid(),
+            "created_at": created_at(),
+            "preloaded": report is not None,
+            "preload_failures": {} if report is None else report.failures,
+            "setup_failures": worker.setup_failures,
+        }
+    )
+
+
+def run_handler(data: bytes) -> bytes:
+    """Run one job and return its outcome, encoded. Never raises."""
+    worker = _this_worker()
+    started, meter, pid = time.monotonic(), Meter(), os.getpid()
+    call = decode_call(data)
+    worker.link.forget_progress()
+    worker.link.send({"started": True})
+    outcome = _run(worker, call)
+    if os.getpid() != pid:  # the handler forked and its copy came back here; two processes must not serve one queue
+        os._exit(0)
+    usage = meter.read(time.monotonic() - started)
+    worker.link.flush_progress()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _reap_adopted()
+    return encode_outcome(_with_usage(outcome, usage), worker.spool)
+
+
+def _run(worker: Worker, call: Call) -> Returned | Raised | Stopped:
+    """Turn whatever the handler does into an outcome."""
+    try:
+        value = _call_handler(worker, call)
+        result, spooled = encode_result(value, call.result_inline_bytes, worker.spool)
+    except JobStopped as stop:
+        return Stopped(_explain(stop), Usage())
+    except PayloadError as error:
+        return _raised(ErrorKind.INVALID, ErrorInfo(f"payload: {error}", "ValidationError"))
+    except PermanentError as error:
+        return _raised(ErrorKind.PERMANENT, _explain(error, error.code))
+    except NotStorableError as error:
+        return _raised(ErrorKind.RESULT, ErrorInfo(str(error), "NotStorableError"))
+    except Retry as error:
+        return Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), retry_in_s=error.in_s)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and the like are a handler's errors too
+        return _raised(ErrorKind.EXCEPTION, _explain(error))
+    return Returned(result=result, spool_file=spooled)
+
+
+def _call_handler(worker: Worker, call: Call) -> Any:
+    spec = REGISTRY.get(call.handler)
+    raw = _decode_payload(call.payload)
+    payload = spec.parse_payload(raw)
+    worker.link.parent_job_id = raw.get("parent_job_id")
+    _retry_failed_setups(worker, spec.module)
+    arguments = (payload, _context(worker, call)) if spec.takes_context else (payload,)
+    with worker.switch.armed():
+        value = spec.function(*arguments)
+        return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+
+def _context(worker: Worker, call: Call) -> JobContext:
+    log = structlog.wrap_logger(
+        LinkLogger(worker.link),
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _JSON],
+    )
+    return JobContext(
+        id=call.job_id,
+        attempt=call.attempt,
+        handler=call.handler,
+        token=call.token,
+        link=worker.link,
+        settings=MappingProxyType(call.settings),
+        log=log,
+        ends_at=time.monotonic() + call.timeout_s,
+    )
+
+
+_JSON = structlog.processors.JSONRenderer(default=repr)
+
+
+def _decode_payload(data: bytes) -> dict[str, Any]:
+    try:
+        return bson.decode(data, TOLERANT)
+    except (bson.errors.BSONError, ValueError, OverflowError, RecursionError) as error:
+        raise PayloadError(f"cannot be decoded: {error}") from None
+
+
+def _raised(kind: ErrorKind, error: ErrorInfo) -> Raised:
+    return Raised(kind=kind, error=error)
+
+
+def _with_usage(outcome: Returned | Raised | Stopped, usage: Usage) -> Returned | Raised | Stopped:
+    object.__setattr__(outcome, "usage", usage)  # frozen for everybody who sees it; it is not out of here yet
+    return outcome
+
+
+def _explain(error: BaseException, code: str | None = None) -> ErrorInfo:
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - a handler's exception may have any __str__
+        message = f"(its message cannot be shown: {broken!r})"
+    if isinstance(error, SystemExit):
+        message = f"the handler called sys.exit({'' if error.code is None else error.code!r})"
+    text = "".join(traceback.format_exception(error))
+    storable = message.encode("utf-8", "replace").decode()[:TRACEBACK_BYTES]
+    return ErrorInfo(storable, type(error).__qualname__, _shorten(text), code)
+
+
+def _shorten(text: str) -> str:
+    """Keep the head and the tail of a long traceback: where it began and what it came to."""
+    text = text.encode("utf-8", "replace").decode()
+    half = TRACEBACK_BYTES // 2
+    return text if len(text) <= TRACEBACK_BYTES else f"{text[:half]}\n  […]\n{text[-half:]}"
+
+
+def _run_setups() -> dict[str, str]:
+    """Run the hooks that the fork server has not run; a failing one only fails the jobs of its module."""
+    failures = {}
+    for setup in REGISTRY.setups:
+        if (setup.module, setup.function.__qualname__) not in preload.SETUPS_DONE:
+            try:
+                setup.function()
+            except Exception:  # noqa: BLE001 - a hook of the user's; tried again when a job needs it
+                failures[setup.module] = traceback.format_exc()[-TRACEBACK_BYTES:]
+    return failures
+
+
+def _retry_failed_setups(worker: Worker, module: str) -> None:
+    if module in worker.setup_failures:
+        for setup in [setup for setup in REGISTRY.setups if setup.module == module]:
+            setup.function()
+        del worker.setup_failures[module]
+
+
+def _die_with_supervisor() -> None:
+    """Have the kernel SIGKILL this session the moment the supervisor is gone, whatever this process is doing then.
+
+    The supervisor holds the other end of the sentinel pipe. A thread that waits for its end would not run while C
+    code holds the interpreter lock, and PR_SET_PDEATHSIG would watch the fork server instead.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("a worker must be started by multiprocessing")
+    sentinel = parent.sentinel
+    fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(sentinel)
+    if poll.poll(0):  # it was gone before the watch stood
+        os.killpg(0, signal.SIGKILL)
+
+
+def _redirect_output(path: str) -> None:
+    """Send stdout and stderr, of this process and of all it starts, to a file the supervisor can read after a crash."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, source in ((0, nothing), (1, target), (2, target)):
+        os.dup2(source, descriptor)
+    os.close(target)
+    os.close(nothing)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - for the process's life
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False, buffering=1)  # noqa: SIM115
+
+
+def _install_signals(switch: StopSwitch) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the supervisor to handle
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    for number, stop in STOP_SIGNALS.items():
+        signal.signal(number, lambda _signal, _frame, stop=stop: switch.order(stop))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _reap_adopted() -> None:
+    """Collect ended descendants whose own parent is gone; they are our children since we are a subreaper."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None:
+            return
+        os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _this_worker() -> Worker:
+    if _worker is None:
+        raise RuntimeError("initialize() has not run in this process")
+    return _worker
+
+
+class Meter:
+    """Measures one attempt: CPU seconds with ended subprocesses, and the peak of resident memory."""
+
+    def __init__(self) -> None:
+        self._cpu_s = self._cpu()
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM (proc(5))
+        except OSError:
+            self._resettable = False
+        else:
+            self._resettable = True
+
+    def read(self, run_s: float) -> Usage:
+        """Return the usage so far, `run_s` seconds after the start."""
+        children_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        return Usage(run_s, self._cpu() - self._cpu_s, max(self._peak_mb(), children_mb))
+
+    def _peak_mb(self) -> float:
+        if self._resettable:
+            for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    @staticmethod
+    def _cpu() -> float:
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + ended.ru_utime + ended.ru_stime

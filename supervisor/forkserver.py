@@ -1,0 +1,111 @@
+"""The fork server: the clean process that all workers are forked from, and the context their executors use.
+
+The supervisor itself is never forked. Its environment variables that may hold secrets are not handed on.
+
+`SafeContext` differs from the standard forkserver context in one thing: the reader of a result queue refuses to
+unpickle anything but the executor's own three envelope classes, so that no worker can run code in the supervisor.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from multiprocessing import connection, context, forkserver, queues, reduction
+from pathlib import Path
+from typing import Any
+
+from supervisor.preload import PLAN_VARIABLE
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""An outcome is at most 16 KiB; whatever is larger than this was not written by our code."""
+
+_ENVELOPES = {
+    ("concurrent.futures.process", "_ResultItem"),
+    ("concurrent.futures.process", "_ExceptionWithTraceback"),
+    ("concurrent.futures.process", "_rebuild_exc"),
+}
+
+
+class _EnvelopeUnpickler(pickle.Unpickler):
+    """Knows three classes of concurrent.futures and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ENVELOPES:
+            raise pickle.UnpicklingError(f"a worker sent {module}.{name}, which is not allowed")
+        return super().find_class(module, name)
+
+
+class _ResultReader(connection.Connection):
+    """The supervisor's end of a result queue."""
+
+    def recv(self) -> Any:
+        message = self.recv_bytes(MAX_MESSAGE_BYTES)
+        return _EnvelopeUnpickler(io.BytesIO(message)).load()
+
+
+class _ResultQueue(queues.SimpleQueue):  # type: ignore[type-arg]
+    def __init__(self, *, ctx: Any) -> None:
+        super().__init__(ctx=ctx)
+        plain = self._reader  # type: ignore[has-type]
+        self._reader = _ResultReader(os.dup(plain.fileno()), writable=False)
+        plain.close()
+        self._poll = self._reader.poll
+
+
+reduction.register(_ResultReader, connection.reduce_connection)  # type: ignore[attr-defined]
+
+
+class SafeContext(context.ForkServerContext):
+    """The forkserver context with a result queue that does not trust its workers."""
+
+    def SimpleQueue(self) -> Any:  # noqa: N802 - the name that multiprocessing gives it
+        return _ResultQueue(ctx=self.get_context())
+
+
+def prepare(modules: list[str], threads_per_worker: int, environ: Mapping[str, str]) -> None:
+    """Set this process's environment to what the fork server and the workers shall inherit. Call once, at start.
+
+    `environ` is the environment the supervisor was started with. Variables named `SUPERVISOR_…` are taken out: they
+    may hold the database's password.
+    """
+    for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
+        del os.environ[name]
+    os.environ.update(thread_limits(threads_per_worker, environ))
+    plan = {"modules": modules, "sys_path": _absolute_path(), "pythonpath": environ.get("PYTHONPATH")}
+    os.environ[PLAN_VARIABLE] = json.dumps(plan)
+    # the fork server must find this package even where it is not installed (cpython#117378)
+    here = str(Path(__file__).resolve().parent.parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environ.get("PYTHONPATH")]))
+    forkserver.set_forkserver_preload([f"{__package__}.preload"])
+
+
+def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep numeric libraries to `threads` threads; what the user set himself stays.
+
+    Without them each of N workers starts as many threads as the machine has cores.
+    """
+    names = (
+        "OMP_NUM_THREADS",
+        "OMP_THREAD_LIMIT",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "OPENCV_FOR_THREADS_NUM",
+    )
+    limits = dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+    return {name: value for name, value in limits.items() if name not in environ}
+
+
+def ensure_running() -> int:
+    """Start the fork server if it does not run, and return its process id. Blocks; call it in a thread."""
+    forkserver.ensure_running()
+    return int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+
+
+def _absolute_path() -> list[str]:
+    """`sys.path` with the empty entry, which means the current folder, spelled out."""
+    return [entry or str(Path.cwd()) for entry in sys.path]

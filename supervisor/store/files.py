@@ -1,0 +1,52 @@
+"""Files in GridFS: inputs that producers upload, large results, and what handlers save."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from bson import ObjectId, json_util
+from gridfs.asynchronous import AsyncGridFSBucket
+from gridfs.errors import NoFile
+from pymongo.asynchronous.database import AsyncDatabase
+
+from supervisor.core.job import Job
+
+BUCKET = "files"
+
+
+class FileStore:
+    """Moves files between GridFS and the supervisor's spool folder, in pieces, never whole in memory."""
+
+    def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
+        self._files = AsyncGridFSBucket(database, bucket_name=BUCKET)
+        self._jobs = database[collection]
+
+    async def fetch(self, file_id: Any, target: Path) -> bool:
+        """Copy the file `file_id` to `target`; False if there is none. Raises PyMongoError."""
+        with target.open("wb") as out:
+            try:
+                await self._files.download_to_stream(file_id, out)
+            except NoFile:
+                return False
+        return True
+
+    async def store(self, name: str, source: Path, job: Job) -> ObjectId:
+        """Store the file at `source` under `name`, marked with the job and the claim that made it; return its id."""
+        metadata = {"job_id": job.id, "token": job.token}
+        with source.open("rb") as data:
+            return ObjectId(str(await self._files.upload_from_stream(name, data, metadata=metadata)))
+
+    async def parent_result(self, job_id: Any, target: Path) -> bool:
+        """Write the result of the completed job `job_id` to `target` as UTF-8 Extended JSON; False if it has none."""
+        parent = await self._jobs.find_one(
+            {"_id": {"$eq": job_id}, "status": "completed"}, {"result": 1, "result_file": 1}
+        )
+        if parent is None:
+            return False
+        if parent.get("result_file") is not None:
+            return await self.fetch(parent["result_file"], target)
+        text = json_util.dumps(parent.get("result"))
+        await asyncio.to_thread(target.write_text, text, encoding="utf-8")
+        return True

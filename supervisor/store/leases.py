@@ -1,0 +1,118 @@
+"""Leases: renewing ours, finding those of supervisors that are gone, and jobs that were left half claimed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.asynchronous.database import AsyncDatabase
+
+from supervisor.core.job import Job, Status
+from supervisor.core.outcome import ErrorInfo, ErrorKind
+from supervisor.core.transitions import describe
+from supervisor.store.claims import Owner, Seat, server_time_in
+from supervisor.store.results import EXPIRED, fence
+
+_ORPHAN_FIELDS = ("handler", "attempt", "claims", "crashes", "max_attempts", "lease", "started_at", "cancel_requested")
+
+
+class LeaseStore:
+    """Renews and looks up leases, for one supervisor."""
+
+    def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str, owner: Owner) -> None:
+        self._jobs = database[collection]
+        self._owner = owner
+
+    async def renew(self, jobs: Sequence[Job], lease_s: float) -> list[Job]:
+        """Extend the leases of `jobs` by `lease_s` seconds of the database's time, in one round trip.
+
+        Returns the jobs whose lease is no longer ours. A lease that ran out but was taken by nobody is renewed all
+        the same: the token decides, not the clock. Raises PyMongoError.
+        """
+        if not jobs:
+            return []
+        extend = [{"$set": {"lease.expires_at": server_time_in(lease_s)}}]
+        updates = [UpdateOne(fence(job, self._owner.supervisor), extend) for job in jobs]
+        done = await self._jobs.bulk_write(updates, ordered=False, bypass_document_validation=True)
+        if done.matched_count == len(jobs):
+            return []
+        held = await self._mine({"lease.token": 1})
+        tokens = [(document["_id"], document["lease"]["token"]) for document in held]
+        return [job for job in jobs if (job.id, job.token) not in tokens]
+
+    async def cancel_requests(self) -> list[Any]:
+        """Return the ids of our running jobs that somebody asked to cancel."""
+        asked = await self._mine({"_id": 1}, {"cancel_requested": True})
+        return [document["_id"] for document in asked]
+
+    async def strays(self, known: Sequence[Job]) -> list[tuple[Job, Seat]]:
+        """Return jobs claimed in our name that we know nothing of: the reply to that claim was lost."""
+        tokens = [(job.id, job.token) for job in known]
+        mine = await self._mine(dict.fromkeys(_ORPHAN_FIELDS, 1))
+        found = [to_orphan(document) for document in mine]
+        return [(job, seat) for job, seat, _ in filter(None, found) if (job.id, job.token) not in tokens]
+
+    async def expired(self, limit: int = 100) -> list[tuple[Job, Seat, Owner]]:
+        """Return jobs whose lease has run out, whoever held it."""
+        documents = await self._processing(EXPIRED, limit)
+        return list(filter(None, map(to_orphan, documents)))
+
+    async def of_supervisor(self, supervisor: str) -> list[tuple[Job, Seat, Owner]]:
+        """Return the jobs held by `supervisor`, for a successor that knows that it is dead."""
+        documents = await self._processing({"lease.supervisor": supervisor}, 1000)
+        return list(filter(None, map(to_orphan, documents)))
+
+    async def set_aside_malformed(self) -> int:
+        """End `processing` documents without a usable lease as `failed`, `invalid`; return how many there were.
+
+        No supervisor wrote them, so none will ever end them.
+        """
+        strange = {
+            "$or": [
+                {"lease.expires_at": {"$not": {"$type": "date"}}},
+                {"lease.token": {"$not": {"$type": ["int", "long"]}}},
+                {"lease.supervisor": {"$not": {"$type": "string"}}},
+            ]
+        }
+        message = "lease: missing or malformed on a job that is `processing`; producers insert jobs as `pending`"
+        error = describe(ErrorKind.INVALID, ErrorInfo(message))
+        change = {"status": Status.FAILED.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
+        done = await self._jobs.update_many(
+            {"status": Status.PROCESSING.value, **strange},
+            [{"$unset": "lease"}, {"$set": change}],
+            bypass_document_validation=True,
+        )
+        return done.modified_count
+
+    async def _mine(self, fields: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        filter_ = {"status": Status.PROCESSING.value, "lease.supervisor": self._owner.supervisor, **(more or {})}
+        return await self._jobs.find(filter_, fields).to_list()
+
+    async def _processing(self, filter_: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+        fields = dict.fromkeys(_ORPHAN_FIELDS, 1)
+        return await self._jobs.find({"status": Status.PROCESSING.value, **filter_}, fields, limit=limit).to_list()
+
+
+def to_orphan(document: Mapping[str, Any]) -> tuple[Job, Seat, Owner] | None:
+    """Read a claimed job back from its document, with where it ran and who held it; None if its lease is malformed."""
+    lease = document.get("lease")
+    if not isinstance(lease, Mapping) or not isinstance(lease.get("token"), int):
+        return None
+    job = Job(
+        id=document["_id"],
+        handler=str(document.get("handler")),
+        attempt=_count(document, "attempt", 1),
+        token=lease["token"],
+        crashes=_count(document, "crashes", 0),
+        max_attempts=_count(document, "max_attempts", 0) or None,
+        cancel_requested=document.get("cancel_requested") is True,
+    )
+    seat = Seat(_count(lease, "slot", -1), _count(lease, "pid", 0))
+    return job, seat, Owner(str(lease.get("supervisor")), str(lease.get("host")))
+
+
+def _count(document: Mapping[str, Any], name: str, default: int) -> int:
+    value = document.get(name)
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else default

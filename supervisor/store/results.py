@@ -1,0 +1,229 @@
+"""Recording what became of claimed jobs: fenced, in groups, exactly once.
+
+Every write filters on the job's `_id`, the token of the claim and the supervisor that holds it. What matches nothing
+has lost its lease, unless an earlier try of the same write got through and only its reply was lost: then the newest
+entry of `attempts` carries our token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bson import ObjectId
+from bson.errors import InvalidDocument
+from bson.raw_bson import RawBSONDocument
+from pymongo import UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import BulkWriteError, OperationFailure
+
+from supervisor.core.job import ENDED, MAX_ATTEMPT_ENTRIES, Job, Status
+from supervisor.core.outcome import Returned
+from supervisor.core.transitions import Transition
+from supervisor.store.claims import Owner, Seat, server_time_in
+from supervisor.store.schema import ACTIVE
+
+EXPIRED = {"lease.expires_at": {"$type": "date"}, "$expr": {"$lte": ["$lease.expires_at", "$$NOW"]}}
+"""A lease whose end has come by the database's clock; the type test keeps missing and wrong values out."""
+
+
+class ResultRefusedError(Exception):
+    """The database cannot store this result (too deep, too large); the message is the server's reason."""
+
+
+class ResultStore:
+    """Applies transitions of claimed jobs."""
+
+    def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
+        self._client = database.client
+        self._jobs = database[collection]
+
+    async def apply(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
+        """Write the transitions in one round trip; those with followers in a transaction each.
+
+        Returns for each whether it is recorded: True, False where the lease was lost (the result is void), or the
+        error of a result that cannot be stored. Raises PyMongoError where the outcome is unknown: call again with the
+        same transitions until it answers.
+        """
+        answers: dict[int, bool | ResultRefusedError] = {}
+        alone = [position for position, each in enumerate(ended) if _has_followers(each)]
+        for position in alone:
+            answers[position] = await self._apply_with_followers(ended[position])
+        together = [position for position in range(len(ended)) if position not in answers]
+        if together:
+            found = await self._apply_together([ended[position] for position in together])
+            answers.update(zip(together, found, strict=True))
+        return [answers[position] for position in range(len(ended))]
+
+    async def _apply_together(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
+        updates = [UpdateOne(each.fence(), _pipeline(each)) for each in ended]
+        refused: dict[int, ResultRefusedError] = {}
+        matched = 0
+        try:
+            matched = (await self._jobs.bulk_write(updates, ordered=False)).matched_count
+        except BulkWriteError as error:
+            refused = {
+                failed["index"]: ResultRefusedError(str(failed["errmsg"])) for failed in error.details["writeErrors"]
+            }
+        except InvalidDocument as error:
+            if len(ended) == 1:
+                return [ResultRefusedError(str(error))]
+            return [answer for each in ended for answer in await self._apply_together([each])]
+        if matched == len(ended):
+            return [True] * len(ended)
+        return [
+            refused[position] if position in refused else await self._is_recorded(each)
+            for position, each in enumerate(ended)
+        ]
+
+    async def _apply_with_followers(self, ended: Ended) -> bool | ResultRefusedError:
+        """Complete a job and enqueue its followers in one transaction: all of it happens, or nothing."""
+
+        async def both(session: AsyncClientSession) -> bool:
+            followers = [follower_document(ended.transition.job, each) for each in ended.transition.job.then]
+            wanted = [follower for follower in followers if not await self._is_active(follower, session)]
+            children = [follower["_id"] for follower in wanted]
+            update = await self._jobs.update_one(ended.fence(), _pipeline(ended, children), session=session)
+            if update.matched_count and wanted:
+                await self._jobs.insert_many(wanted, session=session)
+            return bool(update.matched_count)
+
+        async with self._client.start_session() as session:
+            try:
+                if await session.with_transaction(both):
+                    return True
+            except (InvalidDocument, OperationFailure) as error:
+                if isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError"):
+                    raise
+                return ResultRefusedError(str(error))
+        return await self._is_recorded(ended)
+
+    async def _is_active(self, follower: dict[str, Any], session: AsyncClientSession) -> bool:
+        """Tell whether a job with the follower's `unique_key` is already waiting or running."""
+        if "unique_key" not in follower:
+            return False
+        active = {"unique_key": follower["unique_key"], "status": {"$in": ACTIVE}}
+        return await self._jobs.find_one(active, {"_id": 1}, session=session) is not None
+
+    async def _is_recorded(self, ended: Ended) -> bool:
+        """Tell whether this very claim has already been ended by an earlier try of this write."""
+        mine = {"token": ended.transition.job.token, "supervisor": ended.owner.supervisor}
+        filter_ = {"_id": {"$eq": ended.transition.job.id}, "attempts": {"$elemMatch": mine}}
+        return await self._jobs.find_one(filter_, {"_id": 1}) is not None
+
+    async def report_progress(self, job: Job, owner: Owner, progress: dict[str, Any]) -> bool:
+        """Store the handler's newest progress; False where the lease was lost. Raises PyMongoError."""
+        now = {"$mergeObjects": [{"$literal": progress}, {"at": "$$NOW"}]}
+        done = await self._jobs.update_one(fence(job, owner.supervisor), [{"$set": {"progress": now}}])
+        return bool(done.matched_count)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A transition with what its record needs besides: who held the claim, where it ran, where its result lies."""
+
+    transition: Transition
+    seat: Seat
+    owner: Owner
+    result_file: ObjectId | None = None
+    progress: dict[str, Any] | None = None
+    """The handler's last report, if it has not been written yet."""
+    only_if_expired: bool = False
+    """Set by the reaper: the owner may have renewed the lease since it was seen expired."""
+
+    def fence(self) -> dict[str, Any]:
+        """Return the filter that matches the job only while this claim holds."""
+        filter_ = fence(self.transition.job, self.owner.supervisor)
+        return {**filter_, **EXPIRED} if self.only_if_expired else filter_
+
+
+def fence(job: Job, supervisor: str) -> dict[str, Any]:
+    """Return the filter that matches `job` only while the claim `job.token` of `supervisor` holds."""
+    return {
+        "_id": {"$eq": job.id},
+        "status": Status.PROCESSING.value,
+        "lease.token": job.token,
+        "lease.supervisor": supervisor,
+    }
+
+
+def follower_document(job: Job, follower: Any) -> dict[str, Any]:
+    """Return the job that `then` asks for; its payload names its parent."""
+    made = {key: value for key, value in follower.items() if value is not None}
+    payload = {**made.get("payload", {}), "parent_job_id": job.id}
+    inherited = {"batch_id": job.batch_id, "trace": job.trace}
+    return {
+        **{key: value for key, value in inherited.items() if value is not None},
+        **made,
+        "_id": made.get("_id", ObjectId()),
+        "payload": payload,
+        "status": Status.PENDING.value,
+    }
+
+
+def _has_followers(ended: Ended) -> bool:
+    return ended.transition.status is Status.COMPLETED and bool(ended.transition.job.then)
+
+
+def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Return the update as a pipeline. Values that come from outside are literals: a result may contain `$` strings."""
+    change = ended.transition
+    usage = _usage(change)
+    fields: dict[str, Any] = {
+        "status": change.status.value,
+        "attempt": change.attempt,
+        "crashes": change.crashes,
+        "usage": {"$literal": usage},
+    }
+    if change.status in ENDED:
+        fields["finished_at"] = "$$NOW"
+    if change.run_in_s is not None:
+        fields["run_at"] = server_time_in(change.run_in_s)
+    if change.error is not None:
+        fields["error"] = {"$literal": change.error}
+    if children:
+        fields["children"] = {"$literal": list(children)}
+    if ended.result_file is not None:
+        fields["result_file"] = ended.result_file
+    elif isinstance(change.ended, Returned):
+        result = change.ended.result
+        fields["result"] = None if result is None else {"$literal": RawBSONDocument(result)}
+    if ended.progress is not None:
+        fields["progress"] = {"$mergeObjects": [{"$literal": ended.progress}, {"at": "$$NOW"}]}
+    gone = ["lease", "error", "result"] if change.status is Status.COMPLETED else ["lease"]
+    if ended.progress is not None:
+        gone.append("progress")
+    # the entry first: it reads fields that the later stages replace
+    return [{"$set": {"attempts": _with_entry(ended, usage)}}, {"$unset": gone}, {"$set": fields}]
+
+
+def _usage(change: Transition) -> dict[str, Any]:
+    used = change.ended.usage
+    return {
+        "wait_s": round(change.job.wait_s, 3),
+        "run_s": round(used.run_s, 4),
+        "cpu_s": None if used.cpu_s is None else round(used.cpu_s, 4),
+        "peak_rss_mb": None if used.peak_rss_mb is None else round(used.peak_rss_mb, 1),
+    }
+
+
+def _with_entry(ended: Ended, usage: dict[str, Any]) -> dict[str, Any]:
+    """Return the expression for `attempts` with this attempt's entry appended, the newest 20 kept."""
+    change = ended.transition
+    entry = {
+        "n": change.job.attempt,
+        "token": change.job.token,
+        "supervisor": ended.owner.supervisor,
+        "host": ended.owner.host,
+        "slot": ended.seat.slot,
+        "pid": ended.seat.pid,
+        "outcome": str(change.outcome),
+        "error": change.error,
+        "usage": usage,
+        "logs": change.ended.logs,
+    }
+    dated = {"$mergeObjects": [{"$literal": entry}, {"started_at": "$started_at", "ended_at": "$$NOW"}]}
+    so_far = {"$cond": [{"$isArray": "$attempts"}, "$attempts", []]}
+    return {"$slice": [{"$concatArrays": [so_far, [dated]]}, -MAX_ATTEMPT_ENTRIES]}

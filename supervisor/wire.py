@@ -1,0 +1,128 @@
+"""What crosses the line between the supervisor and a worker: bytes in BSON, never pickles of anybody's objects.
+
+    call      supervisor → worker, through the executor     which handler, the job's facts, the payload as it was stored
+    outcome   worker → supervisor, through the executor     how it ended, at most 16 KiB; more goes to a spool file
+    message   both ways, through the control channel        4 bytes of length, then one BSON document
+
+Messages from a worker: {started}, {progress}, {log}, {ready}, {broken}, and requests {request: id, call, …} that the
+supervisor answers with {reply: id, …}.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import bson
+
+from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
+from supervisor.store.connection import TOLERANT
+
+INLINE_BYTES = 16 * 1024
+"""The largest outcome sent through the executor's pipe: written in one piece, so that a kill cannot cut it in half."""
+MAX_MESSAGE_BYTES = 1 << 20
+_LENGTH = struct.Struct("<I")
+LENGTH_BYTES = _LENGTH.size
+
+
+@dataclass(frozen=True)
+class Call:
+    """One job, as a worker is told of it. `payload` is BSON bytes as they were stored; only the worker decodes them."""
+
+    handler: str
+    job_id: Any
+    attempt: int
+    token: int
+    timeout_s: float
+    settings: dict[str, Any]
+    payload: bytes
+    result_inline_bytes: int
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The worker obeyed an order to stop; which order it was, the supervisor knows."""
+
+    error: ErrorInfo
+    usage: Usage
+
+
+def encode_call(call: Call) -> bytes:
+    """Return `call` as bytes."""
+    return bson.encode(asdict(call))
+
+
+def decode_call(data: bytes) -> Call:
+    """Read a call back, in the worker."""
+    return Call(**bson.decode(data, TOLERANT))
+
+
+def encode_outcome(outcome: Returned | Raised | Stopped, spool: Path) -> bytes:
+    """Return `outcome` as at most INLINE_BYTES bytes; a larger one is written to a file in `spool` and named."""
+    data = bson.encode({"outcome": type(outcome).__name__, **_fields(outcome)})
+    if len(data) <= INLINE_BYTES:
+        return data
+    target = spool / "outcome.bson"
+    target.write_bytes(data)
+    return bson.encode({"outcome": "Spooled", "file": target.name})
+
+
+def decode_outcome(data: bytes, spool: Path) -> Returned | Raised | Stopped:
+    """Read an outcome back, in the supervisor. Raises ValueError for bytes that are none."""
+    try:
+        fields = bson.decode(data, TOLERANT)
+        if fields["outcome"] == "Spooled":
+            fields = bson.decode(spool_file(spool, fields["file"]).read_bytes(), TOLERANT)
+        return _build(fields, spool)
+    except (bson.errors.BSONError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"a worker sent an outcome that cannot be read: {error}") from error
+
+
+def spool_file(spool: Path, name: object) -> Path:
+    """Return the path of the regular file `name` in `spool`. Raises ValueError for any other thing a worker names."""
+    path = spool / str(name)
+    if path.parent != spool or path.is_symlink() or not path.is_file():
+        raise ValueError(f"a worker named {name!r}, which is no file in its spool folder")
+    return path
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """Return `message` as it goes over the control channel. Raises ValueError above MAX_MESSAGE_BYTES."""
+    data = bson.encode(message)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a message of {len(data)} bytes is too large for the control channel")
+    return _LENGTH.pack(len(data)) + data
+
+
+def frame_length(header: bytes) -> int:
+    """Return the length in bytes that a header announces. Raises ValueError above MAX_MESSAGE_BYTES."""
+    (length,) = _LENGTH.unpack(header)
+    if length > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a worker announced a message of {length} bytes")
+    return int(length)
+
+
+def _fields(outcome: Returned | Raised | Stopped) -> dict[str, Any]:
+    fields = asdict(outcome)
+    if isinstance(outcome, Raised):
+        fields["kind"] = outcome.kind.value
+    return fields
+
+
+def _build(fields: dict[str, Any], spool: Path) -> Returned | Raised | Stopped:
+    usage = Usage(**fields["usage"])
+    match fields["outcome"]:
+        case "Returned":
+            spooled = fields["spool_file"]
+            path = None if spooled is None else str(spool_file(spool, spooled))
+            return Returned(result=fields["result"], spool_file=path, usage=usage)
+        case "Raised":
+            kind, error = ErrorKind(fields["kind"]), ErrorInfo(**fields["error"])
+            return Raised(kind=kind, error=error, retry_in_s=fields["retry_in_s"], usage=usage)
+        case "Stopped":
+            return Stopped(ErrorInfo(**fields["error"]), usage)
+        case other:
+            raise ValueError(f"a worker sent an outcome of the unknown kind {other!r}")
