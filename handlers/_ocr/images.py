@@ -65,12 +65,12 @@ class ImagePages:
     def text_layer(self, _number: int) -> None:
         """Pictures have none."""
 
-    def render(self, number: int, _dpi: int) -> PageImage:
-        """Decode page `number` (from 1): transparency on white, EXIF orientation applied, 8-bit grey."""
+    def render(self, number: int, _raster_dpi: int) -> PageImage:
+        """Decode page `number` (from 1) as it is: transparency on white, EXIF orientation applied, 8-bit grey."""
         with _guarded(self._settings):
             self._image.seek(number - 1)
             check_pixels(*self._image.size, self._settings, f"page {number}")
-            dpi = _dpi(self._image)
+            dpi = _believable_dpi(self._image)
             self._image.load()
             upright = ImageOps.exif_transpose(self._image)
             return PageImage(_grey(upright), dpi)
@@ -109,7 +109,7 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     return wide.point(lambda value: value * scale + (-low * scale)).convert("L")
 
 
-def _dpi(image: Image.Image) -> int | None:
+def _believable_dpi(image: Image.Image) -> int | None:
     """The file's own resolution if it can be believed; cameras and screens write 72 or 96 whatever the paper."""
     try:
         dpi = round(float(image.info["dpi"][1]))
@@ -130,8 +130,7 @@ def _guarded(settings: OcrSettings) -> Iterator[None]:
             yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PermanentError(
-            f"the image has more than {settings.max_megapixels:g} megapixels "
-            "([handlers.ocr.settings] max_megapixels)",
+            f"the image has more than {settings.max_megapixels:g} megapixels ([handlers.ocr.settings] max_megapixels)",
             code="too_many_pixels",
         ) from None
     except UnidentifiedImageError:
