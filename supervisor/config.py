@@ -29,17 +29,20 @@ YEAR_S = 31_536_000
 CENTURY_DAYS = 36_500
 MOST_WORKERS = 1024
 MOST_KB = 16_000  # a MongoDB document holds 16 MB
-MOST_MB = 1024**3
+MOST = 1_000_000_000
 
 RESTART: JsonDict = {"restart": True}
 """Marks a key whose change waits for the next start."""
 
+NO_CAP: JsonDict = {"unset": "no cap"}
+"""What it means when a handler's table and its code are both silent."""
+
 Seconds = Annotated[float, Field(gt=0, le=YEAR_S)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=YEAR_S)]
 Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
-Megabytes = Annotated[int, Field(ge=0, le=MOST_MB)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-CountFromOne = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Megabytes = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+CountFromOne = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
 ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 # A TOML array arrives as a list, which a strict tuple would refuse; its items stay strict.
@@ -62,7 +65,7 @@ class MongoSettings(Table):
         default="embedded",
         repr=False,
         description="Connection string of a replica set, or `embedded`: start a private local mongod.",
-        json_schema_extra=RESTART,
+        json_schema_extra={"restart": True, "allowed": '"embedded", mongodb://… or mongodb+srv://…'},
     )
     database: str = Field(
         default="supervisor",
@@ -179,7 +182,7 @@ class LimitsSettings(Table):
 
 
 class HandlerSettings(Table):
-    """One handler's own limits; a key left out (None) means "as the handler's code says"."""
+    """One handler's own limits; a key left out (None) is as the handler's code says."""
 
     timeout_s: Seconds | None = Field(default=None, description="Time limit of one attempt, in seconds.")
     max_attempts: CountFromOne | None = Field(default=None, description="Attempts before a job fails.")
@@ -187,15 +190,19 @@ class HandlerSettings(Table):
         default=None, description="Jobs of this handler running at once on this supervisor; 0 = no cap."
     )
     max_running_total: Count | None = Field(
-        default=None, description="Jobs of this handler running at once across the fleet; 0 = no cap."
+        default=None,
+        description="Jobs of this handler running at once across the fleet; 0 = no cap.",
+        json_schema_extra=NO_CAP,
     )
     max_running_per_group: Count | None = Field(
-        default=None, description="Jobs of one `group_key` running at once across the fleet; 0 = no cap."
+        default=None,
+        description="Jobs of one `group_key` running at once across the fleet; 0 = no cap.",
+        json_schema_extra=NO_CAP,
     )
     rate: Annotated[str, AfterValidator(check_rate)] | None = Field(
         default=None,
         description='Most starts in a period: "5/s", "100/min", "1000/hour"; "" = no cap.',
-        json_schema_extra={"allowed": '"N/s", "N/min", "N/hour" or ""'},
+        json_schema_extra={"allowed": '"N/s", "N/min", "N/hour" or ""', **NO_CAP},
     )
     memory_limit_mb: Megabytes | None = Field(
         default=None, description="Memory of the worker with its subprocesses; 0 = none."

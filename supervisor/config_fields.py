@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -67,6 +67,11 @@ def needs_restart(field: FieldInfo) -> bool:
     return bool(_extra(field).get("restart"))
 
 
+def when_unset(field: FieldInfo) -> str:
+    """Say what leaving out a key without a default value means."""
+    return str(_extra(field).get("unset", "the handler's own"))
+
+
 def allowed(field: FieldInfo) -> str:
     """Say what a field takes, in words that follow "must be"."""
     given = _extra(field).get("allowed")
@@ -90,7 +95,7 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
         return "true or false"
     if annotation in (int, float):
         return _describe_number("an integer" if annotation is int else "a number", metadata)
-    return "a string"
+    return "a string that is not empty" if any(isinstance(item, MinLen) for item in metadata) else "a string"
 
 
 def _flat(metadata: Sequence[Any]) -> list[Any]:

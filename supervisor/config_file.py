@@ -22,11 +22,38 @@ _POSITION = re.compile(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of docume
 
 
 @dataclass(frozen=True)
-class ConfigText:
-    """The content of a configuration file; `unsafe` says who else could have written it, or is empty."""
+class Identity:
+    """What tells one state of a file from another; all zero when there is no file."""
 
-    text: str
+    inode: int = 0
+    device: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0  # a chmod that makes the file safe again is a change too
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        return cls(status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+MISSING = Identity()
+
+
+@dataclass(frozen=True)
+class ConfigText:
+    """The content of one state of a file; `unsafe` says who else could have written it, or is empty."""
+
+    text: str = ""
+    identity: Identity = MISSING
     unsafe: str = ""
+
+
+def identify(path: Path) -> Identity:
+    """Look at the file behind `path`, through symlinks; one that cannot be looked at counts as missing."""
+    try:
+        return Identity.of(path.stat())
+    except (OSError, ValueError):
+        return MISSING
 
 
 def read_text(path: Path) -> ConfigText:
@@ -42,7 +69,7 @@ def read_text(path: Path) -> ConfigText:
         raise ConfigError(f"{path}: is not a file but {_kind(status.st_mode)}")
     if len(content) > LARGEST_BYTES:
         raise ConfigError(f"{path}: is larger than {LARGEST_BYTES} bytes, which no configuration is")
-    return ConfigText(_decode(path, content), unsafe_reason(status, os.geteuid()))
+    return ConfigText(_decode(path, content), Identity.of(status), unsafe_reason(status, os.geteuid()))
 
 
 def unsafe_reason(status: os.stat_result, uid: int) -> str:

@@ -18,8 +18,8 @@ from supervisor.config import Settings
 from supervisor.config_environment import read_environment
 from supervisor.config_fields import SECTIONS
 from supervisor.config_fields import Path as KeyPath
-from supervisor.config_file import ConfigText, parse_toml, read_text
-from supervisor.config_problems import joined, problem_lines
+from supervisor.config_file import MISSING, ConfigText, Identity, parse_toml, read_text
+from supervisor.config_problems import problem_lines
 from supervisor.errors import ConfigError
 
 DEFAULT_PATH = Path("config.toml")
@@ -38,14 +38,14 @@ class LoadedConfig:
     """A valid configuration and where it came from.
 
     `path` is None when there is no file. `origins` maps each dotted key to "default", "file", "environment" or "flag".
-    `unsafe` says why the file must not be applied live, or is empty.
+    `identity` is the state of the file that was read, so that a watcher knows what counts as a change.
     """
 
     settings: Settings
     path: Path | None
     origins: dict[str, str]
     warnings: list[str] = field(default_factory=list)
-    unsafe: str = ""
+    identity: Identity = MISSING
 
 
 def load(path: Path | None, environ: Mapping[str, str], overrides: Overrides) -> LoadedConfig:
@@ -55,26 +55,34 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Overrides) ->
     """
     if path is None and DEFAULT_PATH.exists():
         path = DEFAULT_PATH
-    file = read_text(path) if path else ConfigText("")
-    in_file = parse_toml(path, file.text) if path else {}
+    return assemble(path, read_text(path) if path else ConfigText(), environ, overrides)
+
+
+def assemble(path: Path | None, file: ConfigText, environ: Mapping[str, str], overrides: Overrides) -> LoadedConfig:
+    """Merge and validate what was read from `path` with the other layers; raises ConfigError as `load` does."""
     environment = read_environment(environ)
     flags, flag_names = _flags(overrides)
-    layer = _merge(_merge(in_file, environment.layer), flags)
+    layer = _merge(_merge(parse_toml(path, file.text) if path else {}, environment.layer), flags)
     sources = environment.sources | flag_names
-    try:
-        settings = Settings.model_validate(layer)
-    except ValidationError as error:
-        lines = problem_lines(error, layer, sources, str(path or "configuration"))
-        raise ConfigError(joined(lines + environment.problems)) from None
-    if environment.problems:
-        raise ConfigError(joined(environment.problems))
+    settings = _validated(layer, sources, str(path or "configuration"), environment.problems)
     return LoadedConfig(
         settings=settings,
         path=path,
         origins=_origins(settings, sources),
         warnings=_warnings(settings, path, file.unsafe),
-        unsafe=file.unsafe,
+        identity=file.identity,
     )
+
+
+def _validated(layer: dict[str, Any], sources: Mapping[KeyPath, str], file: str, problems: list[str]) -> Settings:
+    """Return the settings, or raise with every problem at once, those found earlier included."""
+    try:
+        settings = Settings.model_validate(layer)
+    except ValidationError as error:
+        raise ConfigError("\n".join([*problem_lines(error, layer, sources, file), *problems])) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
 
 
 def _flags(overrides: Overrides) -> tuple[dict[str, Any], dict[KeyPath, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -125,8 +125,3 @@ def _tables() -> str:
 
 def _bracketed(name: str) -> str:
     return {"handlers": "[handlers.NAME]", "schedules": "[[schedules]]"}.get(name, f"[{name}]")
-
-
-def joined(lines: Iterable[str]) -> str:
-    """One message for several problems: a line each."""
-    return "\n".join(lines)

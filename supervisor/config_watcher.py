@@ -11,15 +11,12 @@ What is invalid, unsafe or gone is logged once, and the last good configuration 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
-from supervisor.config_file import read_text
-from supervisor.config_loading import LoadedConfig, Overrides, load
+from supervisor.config_file import MISSING, ConfigText, Identity, identify, read_text
+from supervisor.config_loading import DEFAULT_PATH, LoadedConfig, Overrides, assemble
 from supervisor.errors import ConfigError
 
 POLL_S = 0.25
@@ -27,52 +24,30 @@ POLL_S = 0.25
 log = structlog.get_logger("supervisor.config")
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What tells one state of a file from another; all zero when there is no file."""
-
-    inode: int = 0
-    device: int = 0
-    size: int = 0
-    mtime_ns: int = 0
-    ctime_ns: int = 0  # a chmod that makes the file safe again is a change too
-
-
-MISSING = Identity()
-
-
-def identify(path: Path) -> Identity:
-    """Look at the file behind `path`, through symlinks; one that cannot be looked at counts as missing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - Path.stat() is the same call, one layer up, four times a second
-    except OSError:
-        return MISSING
-    return Identity(status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
 class ConfigWatcher:
-    """Polls one file and calls `on_change` with each new valid configuration.
+    """Polls the file of `loaded` and calls `on_change` with each later valid state of it.
 
-    `run()` and `reload_now()` belong to one event loop. `environ` and `overrides` are those of the start, so that a
-    variable or flag keeps its precedence over the file. What `on_change` raises comes out of `run()` or `reload_now()`.
+    Was there no file, one that appears at the usual place is taken up. `environ` and `overrides` are those of the
+    start, so that a variable or flag keeps its precedence. `run()` and `reload_now()` belong to one event loop, and
+    what `on_change` raises comes out of them.
     """
 
     def __init__(
         self,
-        path: Path,
+        loaded: LoadedConfig,
         on_change: Callable[[LoadedConfig], None],
         environ: Mapping[str, str],
         overrides: Overrides,
         *,
         poll_s: float = POLL_S,
     ) -> None:
-        self._path = path.absolute()  # a later chdir must not make us watch another file
+        self._path = (loaded.path or DEFAULT_PATH).absolute()  # a later chdir must not make us watch another file
         self._on_change = on_change
         self._environ = dict(environ)
         self._overrides = overrides
         self._poll_s = poll_s
-        self._handled = self._seen = identify(self._path)
-        self._reported = ""
+        self._handled = self._seen = loaded.identity
+        self._reported: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -89,35 +64,45 @@ class ConfigWatcher:
 
     def reload_now(self) -> None:
         """Load at once, changed or not, and report a fault again: somebody has asked."""
-        self._reported = ""
+        self._reported = ()
         self._seen = identify(self._path)
         self._handle(self._seen)
 
     def _handle(self, now: Identity) -> None:
+        """Read the file and act; when it changed since `now`, the next looks will see whether it stands still."""
         self._handled = now
         if now == MISSING:
             self._report("config.missing", "there is no such file")
             return
         try:
-            loaded = self._load()
+            file = read_text(self._path)
         except ConfigError as error:
             self._report("config.invalid", str(error))
             return
-        if loaded.unsafe:
-            self._report("config.unsafe_permissions", loaded.unsafe)
+        if file.identity == now:
+            self._apply(file)
+
+    def _apply(self, file: ConfigText) -> None:
+        if file.unsafe:
+            self._report("config.unsafe_permissions", file.unsafe, file.text)
             return
-        self._reported = ""
+        try:
+            loaded = self._assemble(file)
+        except ConfigError as error:
+            self._report("config.invalid", str(error), file.text)
+            return
+        self._reported = ()
         self._on_change(loaded)
 
-    def _load(self) -> LoadedConfig:
-        """Load and validate whole; an empty file is taken for one that is being written, and not for the defaults."""
-        if not read_text(self._path).text.strip():
+    def _assemble(self, file: ConfigText) -> LoadedConfig:
+        """Validate whole; an empty file is taken for one that is being written, and not for the defaults."""
+        if not file.text.strip():
             raise ConfigError(f"{self._path}: is empty")
-        return load(self._path, self._environ, self._overrides)
+        return assemble(self._path, file, self._environ, self._overrides)
 
-    def _report(self, event: str, reason: str) -> None:
-        """Log a fault unless it is the one logged last: saving the same mistake again is no news."""
-        if self._reported == event + reason:
+    def _report(self, event: str, reason: str, content: str = "") -> None:
+        """Log a fault once per content: a touch or a second save of the same mistake is no news."""
+        if self._reported == (event, reason, content):
             return
-        self._reported = event + reason
+        self._reported = (event, reason, content)
         log.warning(event, path=str(self._path), reason=reason, kept="the last good configuration")
