@@ -19,6 +19,7 @@ SOCKET_PATH_BYTES = 107  # sun_path is 108 bytes with its final NUL
 LOG_TAIL_BYTES = 200_000
 KEEPER_PREFIX = re.compile(r"\S+ keeper \d+: ")
 STARTING_ID = 4615611  # "MongoDB starting": the first line that one run of mongod logs
+ABORT_IDS = {23091, 23092}  # the assertion that ends mongod; the reason is the line before
 
 
 def default_data_dir() -> Path:
@@ -118,8 +119,8 @@ def failure_reason(data_dir: Path) -> str:
             continue
         if entry.get("id") == STARTING_ID:
             reason = ""
-        elif entry.get("s") in {"E", "F"} and "aborting after" not in entry.get("msg", ""):
-            reason = f"{entry.get('msg')}: {_detail(entry.get('attr', {}))}"
+        elif entry.get("s") in {"E", "F"} and entry.get("id") not in ABORT_IDS:
+            reason = f"{entry.get('msg')}{_detail(entry.get('attr', {}))}"
     return " ".join((reason or _keepers_reason(data_dir) or "no reason was logged").split())
 
 
@@ -132,7 +133,8 @@ def _keepers_reason(data_dir: Path) -> str:
 
 
 def _detail(attributes: dict[str, object]) -> str:
-    return str(attributes.get("error") or attributes.get("message") or json.dumps(attributes))[:300]
+    detail = str(attributes.get("error") or attributes.get("message") or json.dumps(attributes))[:300]
+    return f": {detail}" if attributes else ""
 
 
 def _tail(path: Path) -> list[str]:

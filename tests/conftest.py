@@ -1,0 +1,78 @@
+"""Fixtures that every test may use: a real mongod, a fresh database, and a watch over what tests leave running."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from supervisor.errors import DatabaseUnreachableError
+from tests.support.mongo import RunningMongod, start_mongod
+from tests.support.processes import command_line, related
+from tests.support.until import until
+
+WATCHED = {"integration", "acceptance"}
+LEFTOVERS_S = 5.0
+
+
+@pytest.fixture(scope="session")
+def session_mongods() -> list[RunningMongod]:
+    """The mongods that outlive a test on purpose."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def mongod(tmp_path_factory: pytest.TempPathFactory, session_mongods: list[RunningMongod]) -> Iterator[RunningMongod]:
+    """One mongod for the session, a replica set of one. A test that harms it starts its own instead."""
+    try:
+        running = start_mongod(tmp_path_factory.mktemp("mongod"))
+    except DatabaseUnreachableError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    session_mongods.append(running)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def mongo_uri(mongod: RunningMongod) -> str:
+    return mongod.uri
+
+
+@pytest.fixture
+def database_name(mongod: RunningMongod) -> Iterator[str]:
+    """A database of this test's own, dropped after it."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield name
+    with mongod.client(timeout_ms=10_000) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, session_mongods: list[RunningMongod]
+) -> Iterator[None]:
+    """Fail an integration or acceptance test that leaves a process behind, daemons included; end what it left."""
+    if not WATCHED & set(request.path.parts):
+        yield
+        return
+    temp = tmp_path_factory.getbasetemp()
+    before = related(temp)
+    yield
+    try:
+        until(lambda: not _left(temp, before, session_mongods), LEFTOVERS_S)
+    except AssertionError:
+        left = _left(temp, before, session_mongods)
+        lines = [command_line(process) for process in left]
+        for process in left:
+            process.kill()
+        if lines:
+            pytest.fail("the test left running:\n" + "\n".join(lines))
+
+
+def _left(temp: Path, before: set[psutil.Process], session_mongods: list[RunningMongod]) -> set[psutil.Process]:
+    lasting = {running.pid for running in session_mongods}
+    return {process for process in related(temp) - before if process.pid not in lasting}
