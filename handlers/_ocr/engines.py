@@ -133,11 +133,7 @@ def _slopes(words: list[Word]) -> Iterator[float]:
     for word in words:
         lines.setdefault(word.line, []).append(word)
     for line in lines.values():
-        if len(line) >= 4:
-            yield _slope(line)
-
-
-def _slope(line: list[Word]) -> float:
-    middles = [((word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2) for word in line]
-    slope, _ = statistics.linear_regression(*zip(*middles, strict=True))
-    return math.degrees(math.atan(slope))
+        middles = [((word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2) for word in line]
+        if len({x for x, _ in middles}) >= 4:  # words above each other, as of a sideways page, have no slope
+            slope, _ = statistics.linear_regression(*zip(*middles, strict=True))
+            yield math.degrees(math.atan(slope))
