@@ -39,10 +39,9 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     named = {name: _path(name) for name in sorted(environ) if name.startswith(PREFIX) and DELIMITER in name}
     faults = {name: fault for name, path in named.items() if (fault := _fault(path))}
     good = {name: path for name, path in named.items() if name not in faults}
-    layer = _Variables({name: environ[name] for name, path in good.items() if len(path) <= SETTINGS_DEPTH})()
+    layer: dict[str, Any] = {}
     for name, path in good.items():
-        if len(path) > SETTINGS_DEPTH:
-            _set(layer, path, _json_or_text(environ[name]))
+        _set(layer, path, _value(name, path, environ[name]))
     return Environment(
         layer=layer,
         sources={path: name for name, path in good.items()},
@@ -76,6 +75,19 @@ def _set(layer: dict[str, Any], path: Path, value: Any) -> None:
     layer[str(path[-1])] = value
 
 
+def _value(name: str, path: Path, text: str) -> Any:
+    """Convert `text` to the type of its key; what does not convert stays text."""
+    if len(path) > SETTINGS_DEPTH:
+        return _json_or_text(text)
+    try:
+        value: Any = _Variable(name, text)()
+    except RecursionError:  # JSON that is nested beyond reason
+        return text
+    for key in path:
+        value = value[key]
+    return value
+
+
 def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
@@ -89,16 +101,16 @@ class _Shape(Settings, BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
 
 
-class _Variables(EnvSettingsSource):
-    """pydantic-settings' reading of nested names, over given variables and not over those of the process."""
+class _Variable(EnvSettingsSource):
+    """pydantic-settings' reading of one variable: given, and not looked up in this process's environment."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, name: str, text: str) -> None:
         super().__init__(_Shape)
-        self.env_vars = {name.lower(): text for name, text in variables.items()}
+        self.env_vars = {name.lower(): text}
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Read JSON; text that is none stays, so that the models refuse it with the key's name."""
         try:
             return super().decode_complex_value(field_name, field, value)
-        except (ValueError, RecursionError):
+        except ValueError:
             return value

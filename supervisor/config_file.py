@@ -59,10 +59,7 @@ def identify(path: Path) -> Identity:
 def read_text(path: Path) -> ConfigText:
     """Read the file; raises ConfigError when there is none, or nothing that is text."""
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for its writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(LARGEST_BYTES + 1) if stat.S_ISREG(status.st_mode) else None
+        status, content = _read_regular(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ConfigError(f"{path}: {_cannot_open(error)}") from None
     if content is None:
@@ -70,6 +67,20 @@ def read_text(path: Path) -> ConfigText:
     if len(content) > LARGEST_BYTES:
         raise ConfigError(f"{path}: is larger than {LARGEST_BYTES} bytes, which no configuration is")
     return ConfigText(_decode(path, content), Identity.of(status), unsafe_reason(status, os.geteuid()))
+
+
+def _read_regular(path: Path) -> tuple[os.stat_result, bytes | None]:
+    """Return the status and content of one and the same file; None for what is no regular file."""
+    # Without O_NONBLOCK, opening a named pipe would wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return status, None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return status, file.read(LARGEST_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def unsafe_reason(status: os.stat_result, uid: int) -> str:
