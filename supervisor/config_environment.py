@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from supervisor.config import Settings
 from supervisor.config_fields import Path, locate
-from supervisor.config_problems import unknown_key
+from supervisor.config_problems import one_line, unknown_key
 
 PREFIX = "SUPERVISOR_"
 DELIMITER = "__"
@@ -45,7 +45,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     return Environment(
         layer=layer,
         sources={path: name for name, path in good.items()},
-        problems=[f"{name}: {fault}" for name, fault in faults.items()],
+        problems=[one_line(f"{name}: {fault}") for name, fault in faults.items()],
     )
 
 

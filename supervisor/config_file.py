@@ -15,7 +15,7 @@ from typing import Any
 
 from supervisor.errors import ConfigError
 
-LARGEST_BYTES = 1_048_576
+LARGEST_BYTES = 262_144
 """A configuration is a few kilobytes; more is the wrong file, and would hold up the event loop on a reload."""
 
 _POSITION = re.compile(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)")

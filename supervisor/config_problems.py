@@ -33,8 +33,13 @@ def problem_lines(
     for item in error.errors(include_url=False):
         place = locate(tuple(item["loc"]))
         text = _describe(item, place, layer)
-        lines.setdefault(place.path, f"{_source(place.path, sources, file)}: {text}")
+        lines.setdefault(place.path, one_line(f"{_source(place.path, sources, file)}: {text}"))
     return list(lines.values())
+
+
+def one_line(text: str) -> str:
+    """Escape what a quoted key may smuggle into a message: line breaks, terminal sequences, half characters."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def unknown_key(place: Place) -> str:

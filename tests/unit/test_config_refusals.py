@@ -120,6 +120,10 @@ def _in_an_empty_directory(tmp_path, monkeypatch):
         ("[pool]\nzzz = 4", f"[pool] zzz: unknown key. {POOL_KEYS}"),
         ("[poll]\nworkers = 4", f"[poll]: unknown table, did you mean [pool]? The tables are {TABLES}"),
         ("workers = 4", f"[workers]: unknown table, did you mean workers in [pool]? The tables are {TABLES}"),
+        (
+            '[pool]\n"work\\ners\\u001b[2J" = 4',
+            rf"[pool] work\ners\x1b[2J: unknown key, did you mean workers? {POOL_KEYS}",
+        ),
         ("[zzz]", f"[zzz]: unknown table. The tables are {TABLES}"),
     ],
 )
@@ -135,7 +139,7 @@ def test_a_wrong_key_or_value_is_one_line_that_names_it(text, message):
         ("[pool]\nworkers = [1,", "config.toml, line 2, column 14: Invalid value"),
         ("a = " + "[" * 5000, "config.toml: is nested too deeply"),
         ("a = " + "9" * 5000, "config.toml: has a number that is too long to read"),
-        ("#" * 1_048_577, "config.toml: is larger than 1048576 bytes, which no configuration is"),
+        ("#" * 262_145, "config.toml: is larger than 262144 bytes, which no configuration is"),
         (b"[pool]\n# caf\xe9\n", "config.toml, line 2: is not UTF-8 (byte 0xe9)"),
     ],
 )
