@@ -12,14 +12,13 @@ import fcntl
 import inspect
 import multiprocessing
 import os
-import resource
 import select
 import signal
 import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,14 +28,15 @@ import structlog
 
 from supervisor import preload
 from supervisor.child_link import ChildLink, LinkLogger, StopSwitch
+from supervisor.child_meter import Meter
+from supervisor.codec import TOLERANT
 from supervisor.context import JobContext
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
 from supervisor.process_tree import become_subreaper, created_at
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.results import NotStorableError, encode_result
-from supervisor.store.connection import TOLERANT
-from supervisor.wire import Call, Stopped, decode_call, encode_outcome
+from supervisor.wire import Call, Stopped, decode_call, encode_outcome, frame
 
 TRACEBACK_BYTES = 8 * 1024
 START_FAILED = 70
@@ -44,9 +44,9 @@ START_FAILED = 70
 
 # real-time signals: no library and no handler uses these, unlike SIGALRM or SIGUSR1
 STOP_SIGNALS: dict[int, type[JobStopped]] = {
-    signal.SIGRTMIN + 1: JobTimeout,
-    signal.SIGRTMIN + 2: JobCancelled,
-    signal.SIGRTMIN + 3: JobInterrupted,
+    int(signal.SIGRTMIN) + 1: JobTimeout,
+    int(signal.SIGRTMIN) + 2: JobCancelled,
+    int(signal.SIGRTMIN) + 3: JobInterrupted,
 }
 
 
@@ -87,15 +87,8 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
         import_modules(plan.modules)
         _worker.setup_failures = _run_setups()
     except BaseException:  # noqa: BLE001 - the executor would only say that it broke
-        channel.sendall(preload_failure(traceback.format_exc()))
+        channel.sendall(frame({"broken": traceback.format_exc()[-TRACEBACK_BYTES:]}))
         os._exit(START_FAILED)
-
-
-def preload_failure(reason: str) -> bytes:
-    """Return the message of a worker that could not be set up."""
-    from supervisor.wire import frame  # noqa: PLC0415 - only on the way out
-
-    return frame({"broken": reason[-TRACEBACK_BYTES:]})
 
 
 def hello() -> bytes:
@@ -118,6 +111,7 @@ def run_handler(data: bytes) -> bytes:
     started, meter, pid = time.monotonic(), Meter(), os.getpid()
     call = decode_call(data)
     worker.link.forget_progress()
+    worker.switch.reset()
     worker.link.send({"started": True})
     outcome = _run(worker, call)
     if os.getpid() != pid:  # the handler forked and its copy came back here; two processes must not serve one queue
@@ -127,7 +121,7 @@ def run_handler(data: bytes) -> bytes:
     sys.stdout.flush()
     sys.stderr.flush()
     _reap_adopted()
-    return encode_outcome(_with_usage(outcome, usage), worker.spool)
+    return encode_outcome(replace(outcome, usage=usage), worker.spool)
 
 
 def _run(worker: Worker, call: Call) -> Returned | Raised | Stopped:
@@ -135,19 +129,24 @@ def _run(worker: Worker, call: Call) -> Returned | Raised | Stopped:
     try:
         value = _call_handler(worker, call)
         result, spooled = encode_result(value, call.result_inline_bytes, worker.spool)
-    except JobStopped as stop:
-        return Stopped(_explain(stop), Usage())
-    except PayloadError as error:
-        return _raised(ErrorKind.INVALID, ErrorInfo(f"payload: {error}", "ValidationError"))
-    except PermanentError as error:
-        return _raised(ErrorKind.PERMANENT, _explain(error, error.code))
-    except NotStorableError as error:
-        return _raised(ErrorKind.RESULT, ErrorInfo(str(error), "NotStorableError"))
-    except Retry as error:
-        return Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), retry_in_s=error.in_s)
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like are a handler's errors too
-        return _raised(ErrorKind.EXCEPTION, _explain(error))
+        return _outcome_of(error)
     return Returned(result=result, spool_file=spooled)
+
+
+def _outcome_of(error: BaseException) -> Raised | Stopped:
+    match error:
+        case JobStopped():
+            return Stopped(_explain(error), Usage())
+        case PayloadError():
+            return Raised(kind=ErrorKind.INVALID, error=ErrorInfo(f"payload: {error}", "ValidationError"))
+        case NotStorableError():
+            return Raised(kind=ErrorKind.RESULT, error=ErrorInfo(str(error), "NotStorableError"))
+        case PermanentError():
+            return Raised(kind=ErrorKind.PERMANENT, error=_explain(error, error.code))
+        case Retry():
+            return Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), retry_in_s=error.in_s)
+    return Raised(kind=ErrorKind.EXCEPTION, error=_explain(error))
 
 
 def _call_handler(worker: Worker, call: Call) -> Any:
@@ -187,15 +186,6 @@ def _decode_payload(data: bytes) -> dict[str, Any]:
         return bson.decode(data, TOLERANT)
     except (bson.errors.BSONError, ValueError, OverflowError, RecursionError) as error:
         raise PayloadError(f"cannot be decoded: {error}") from None
-
-
-def _raised(kind: ErrorKind, error: ErrorInfo) -> Raised:
-    return Raised(kind=kind, error=error)
-
-
-def _with_usage(outcome: Returned | Raised | Stopped, usage: Usage) -> Returned | Raised | Stopped:
-    object.__setattr__(outcome, "usage", usage)  # frozen for everybody who sees it; it is not out of here yet
-    return outcome
 
 
 def _explain(error: BaseException, code: str | None = None) -> ErrorInfo:
@@ -263,7 +253,7 @@ def _redirect_output(path: str) -> None:
         os.dup2(source, descriptor)
     os.close(target)
     os.close(nothing)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - for the process's life
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False, buffering=1)  # noqa: SIM115 - for the process's life
     sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False, buffering=1)  # noqa: SIM115
 
 
@@ -271,8 +261,8 @@ def _install_signals(switch: StopSwitch) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the supervisor to handle
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    for number, stop in STOP_SIGNALS.items():
-        signal.signal(number, lambda _signal, _frame, stop=stop: switch.order(stop))
+    for order in STOP_SIGNALS:
+        signal.signal(order, lambda number, _frame: switch.order(STOP_SIGNALS[number]))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -292,33 +282,3 @@ def _this_worker() -> Worker:
     if _worker is None:
         raise RuntimeError("initialize() has not run in this process")
     return _worker
-
-
-class Meter:
-    """Measures one attempt: CPU seconds with ended subprocesses, and the peak of resident memory."""
-
-    def __init__(self) -> None:
-        self._cpu_s = self._cpu()
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM (proc(5))
-        except OSError:
-            self._resettable = False
-        else:
-            self._resettable = True
-
-    def read(self, run_s: float) -> Usage:
-        """Return the usage so far, `run_s` seconds after the start."""
-        children_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        return Usage(run_s, self._cpu() - self._cpu_s, max(self._peak_mb(), children_mb))
-
-    def _peak_mb(self) -> float:
-        if self._resettable:
-            for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) / 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    @staticmethod
-    def _cpu() -> float:
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return time.process_time() + ended.ru_utime + ended.ru_stime

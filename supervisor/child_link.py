@@ -34,11 +34,16 @@ class StopSwitch:
         self._held = 0
         self._waiting: type[JobStopped] | None = None
 
+    def reset(self) -> None:
+        """Forget an order that came for an earlier job."""
+        self._waiting = None
+
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
-        """Let orders through: the handler is running."""
-        self._armed, self._waiting = True, None
+        """Let orders through: the handler is running. Raises one that came while it was being prepared."""
+        self._armed = True
         try:
+            self._raise_waiting()
             yield
         finally:
             self._armed = False
@@ -54,18 +59,19 @@ class StopSwitch:
             yield
         finally:
             self._held -= 1
-        if self._waiting is not None and not self._held and self._armed:
-            order, self._waiting = self._waiting, None
-            raise order
+        if self._armed and not self._held:
+            self._raise_waiting()
 
     def order(self, stop: type[JobStopped]) -> None:
         """Raise `stop` in the handler, now or as soon as possible; called from a signal handler."""
-        if not self._armed:
-            return
-        if self._held:
-            self._waiting = stop
-            return
-        raise stop
+        self._waiting = stop
+        if self._armed and not self._held:
+            self._raise_waiting()
+
+    def _raise_waiting(self) -> None:
+        if self._waiting is not None:
+            stop, self._waiting = self._waiting, None
+            raise stop
 
 
 class ChildLink:
@@ -135,7 +141,7 @@ class ChildLink:
         if not reply.get("file"):
             raise PermanentError(missing, code="not_found")
         path = self._spool / reply["file"]
-        opened = path.open("rb")
+        opened: BinaryIO = path.open("rb")
         path.unlink()  # the open file lives on; nothing to clean up later
         return opened
 

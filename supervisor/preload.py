@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import signal
 import sys
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +67,8 @@ def settle(plan: dict[str, Any]) -> None:
     os.setsid()  # a Ctrl-C or a closed terminal is for the supervisor to handle
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     become_subreaper()
+    # what a dead worker left behind becomes our child; multiprocessing finds that worth a warning
+    warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")
     atexit.register(kill_descendants)  # the fork server exits when its supervisor and all workers are gone
     sys.path[:] = plan["sys_path"]
     if plan["pythonpath"] is None:
@@ -77,6 +81,7 @@ def _main() -> None:
     global REPORT  # noqa: PLW0603 - the one thing this module is for
     plan = json.loads(os.environ.pop(PLAN_VARIABLE))
     settle(plan)
+    importlib.import_module("supervisor.child")  # so that no worker has to
     REPORT = load(plan)
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, pages that all workers share

@@ -17,8 +17,8 @@ from typing import Any
 
 import bson
 
+from supervisor.codec import TOLERANT
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
-from supervisor.store.connection import TOLERANT
 
 INLINE_BYTES = 16 * 1024
 """The largest outcome sent through the executor's pipe: written in one piece, so that a kill cannot cut it in half."""

@@ -19,25 +19,18 @@ from typing import Any
 
 import structlog
 from bson import BSON, ObjectId
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 
+from supervisor.codec import RAW
 from supervisor.core.job import CONTROL_FIELDS, Job, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
-from supervisor.store.connection import TOLERANT
 
 log = structlog.get_logger("supervisor.store")
 
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument,
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=TOLERANT.datetime_conversion,
-)
 _TYPE_ALIASES = {"payload": "object", "lease": "object", "progress": "object", "result": "object", "error": "object",
                  "usage": "object", "children": "array", "attempts": "array"}  # fmt: skip
 """Fields too large to read at claim: only their type is asked for."""
@@ -75,7 +68,7 @@ class ClaimStore:
 
     def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str, owner: Owner) -> None:
         self._jobs = database[collection]
-        self._raw_jobs = self._jobs.with_options(codec_options=_RAW)
+        self._raw_jobs = self._jobs.with_options(codec_options=RAW)
         self._owner = owner
 
     async def claim(

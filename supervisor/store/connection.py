@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
@@ -19,16 +18,12 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
+from supervisor.codec import TOLERANT
 from supervisor.errors import DatabaseRefusedError, DatabaseUnreachableError, SupervisorError
 
 CALL_TIMEOUT_S = 5.0
 """Deadline in seconds of every single call to the database."""
 
-TOLERANT: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True,
-    unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 MAJORITY = WriteConcern(w="majority", j=True)
 _AUTHENTICATION_FAILED, _UNAUTHORIZED = 18, 13
 

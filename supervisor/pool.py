@@ -1,0 +1,268 @@
+"""The pool: a table of slots, and the tasks that keep it at the desired size.
+
+`resize` sets a number; a reconcile step opens and retires slots until the table agrees. Each slot has one task that
+tends it: start a worker, wait until it is spent, end it, start the next. Only that task and `run` change a slot's
+entry. A slot whose worker fails to start backs off; if no worker ever starts, the pool gives up and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from supervisor import process_tree
+from supervisor.core.outcome import AnyOutcome
+from supervisor.core.slots import SlotState, plan_slots, start_delay
+from supervisor.errors import WorkersCannotStartError
+from supervisor.forkserver import ensure_running
+from supervisor.slot import JobListener, StopReason, WorkerSlot
+from supervisor.store.claims import Seat
+from supervisor.wire import Call
+from supervisor.worker_process import WorkerStartError
+
+log = structlog.get_logger("supervisor.pool")
+
+HOPELESS_STARTS = 5
+"""Failed starts, with none that ever worked, after which the pool gives up."""
+STARTS_AT_ONCE = 2
+"""Workers started at the same time: growing from 1 to 64 must not take the machine away from running jobs."""
+
+
+@dataclass(frozen=True)
+class PoolLimits:
+    """What of the configuration the pool applies; all of it can change while it runs."""
+
+    max_jobs_per_worker: int = 1000
+    kill_grace_s: float = 2.0
+    log_kb: int = 64
+
+
+@dataclass
+class _Entry:
+    """One row of the slot table."""
+
+    slot: WorkerSlot
+    state: SlotState = SlotState.STARTING
+    retiring: bool = False
+    taken: bool = False
+    """Promised to a claim under way, or running a job."""
+    failures: int = 0
+    since: float = field(default_factory=time.monotonic)
+    job: Call | None = None
+    recycle_after: int = 0
+    looked_at: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enter(self, state: SlotState) -> None:
+        self.state, self.since = state, time.monotonic()
+
+
+@dataclass(frozen=True)
+class SlotReport:
+    """A slot as the heartbeat and the log show it; `since_s` is how long it has been in its state, in seconds."""
+
+    slot: int
+    state: str
+    pid: int
+    job: Call | None
+    since_s: float
+
+
+class WorkerPool:
+    """Owns the slot table. `run` is its life; the other methods may be called while it runs."""
+
+    def __init__(
+        self, workspace: Path, modules: tuple[str, ...], limits: PoolLimits, random: Callable[[], float]
+    ) -> None:
+        self.limits = limits
+        self.changed = asyncio.Event()
+        """Set when a slot becomes free; who waits clears it."""
+        self.first_worker_ready = asyncio.Event()
+        self._workspace = workspace
+        self._modules = modules
+        self._random = random
+        self._desired = 0
+        self._slots: dict[int, _Entry] = {}
+        self._resized = asyncio.Event()
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._spawning = asyncio.Lock()
+        self._hopeless = 0
+        self._forkserver_pid = 0
+
+    @property
+    def desired(self) -> int:
+        """The wanted number of slots."""
+        return self._desired
+
+    def resize(self, workers: int) -> None:
+        """Set the wanted number of slots; running jobs are never cut short by it."""
+        self._desired = max(0, workers)
+        self._resized.set()
+
+    def report(self) -> list[SlotReport]:
+        """Return the slots as they are."""
+        now = time.monotonic()
+        return [
+            SlotReport(index, entry.state.value, entry.slot.pid, entry.job, now - entry.since)
+            for index, entry in sorted(self._slots.items())
+        ]
+
+    def reserve(self) -> list[Seat]:
+        """Promise all free slots to the caller, who must `run` on or `release` each."""
+        free = [entry for entry in self._slots.values() if self._is_free(entry)]
+        for entry in free:
+            entry.taken = True
+        return [Seat(entry.slot.index, entry.slot.pid) for entry in free]
+
+    def release(self, seat: Seat) -> None:
+        """Give back a reserved slot that no job was found for."""
+        entry = self._slots[seat.slot]
+        entry.taken = False
+        self._look_at(entry)
+
+    async def run_job(self, seat: Seat, call: Call, listener: JobListener) -> AnyOutcome:
+        """Run a job on a reserved slot and return its outcome; the slot is free again afterwards."""
+        entry = self._slots[seat.slot]
+        entry.enter(SlotState.BUSY)
+        entry.job = call
+        entry.slot.kill_grace_s, entry.slot.log_kb = self.limits.kill_grace_s, self.limits.log_kb
+        try:
+            outcome = await entry.slot.run(call, listener)
+            await self._end_leftovers(entry.slot)
+            return outcome
+        finally:
+            entry.job = None
+            entry.taken = False
+            entry.enter(SlotState.IDLE if entry.slot.alive else SlotState.STOPPING)
+            self._look_at(entry)
+
+    def stop_job(self, slot: int, reason: StopReason) -> None:
+        """Order the job on `slot` to stop; nothing happens if there is none."""
+        if entry := self._slots.get(slot):
+            entry.slot.stop(reason)
+
+    async def run(self) -> None:
+        """Keep the table at the wanted size, until cancelled; then end all workers.
+
+        Raises WorkersCannotStartError if no worker ever starts.
+        """
+        await asyncio.to_thread(self._start_forkserver)
+        try:
+            async with asyncio.TaskGroup() as tending:
+                while True:
+                    self._reconcile(tending)
+                    await self._resized.wait()
+                    self._resized.clear()
+        finally:
+            await asyncio.gather(*(entry.slot.end() for entry in self._slots.values()))
+            self._slots.clear()
+
+    def _start_forkserver(self) -> None:
+        self._forkserver_pid = ensure_running()
+
+    def _reconcile(self, tending: asyncio.TaskGroup) -> None:
+        table = {index: (entry.state, entry.retiring) for index, entry in self._slots.items()}
+        plan = plan_slots(self._desired, table)
+        for index in plan.retire:
+            self._slots[index].retiring = True
+            self._look_at(self._slots[index])
+        for index in plan.keep:
+            self._slots[index].retiring = False
+            self._look_at(self._slots[index])
+        for index in plan.open:
+            entry = _Entry(WorkerSlot(index, self._workspace, self._modules))
+            self._slots[index] = entry
+            tending.create_task(self._tend(entry), name=f"slot {index}")
+
+    async def _tend(self, entry: _Entry) -> None:
+        """Keep one slot supplied with a worker until it is retired."""
+        while not (entry.retiring and not entry.taken):
+            if not await self._start(entry):
+                continue
+            await self._until_spent(entry)
+            entry.enter(SlotState.STOPPING)
+            await entry.slot.end()
+        await entry.slot.end()
+        del self._slots[entry.slot.index]
+        self._resized.set()  # a place is free; the table may have to grow again
+
+    async def _start(self, entry: _Entry) -> bool:
+        entry.enter(SlotState.STARTING)
+        try:
+            async with self._starting:
+                self._forkserver_pid = await asyncio.to_thread(ensure_running)
+                greeting = await entry.slot.start(self._spawning)
+        except WorkerStartError as error:
+            await self._back_off(entry, str(error))
+            return False
+        for name, trace in {**greeting["preload_failures"], **greeting["setup_failures"]}.items():
+            log.warning("worker.setup_failed", slot=entry.slot.index, name=name, traceback=trace)
+        if not greeting["preloaded"]:
+            log.warning("worker.not_preloaded", slot=entry.slot.index, hint="every worker loads its own modules")
+        log.debug("worker.started", slot=entry.slot.index, pid=entry.slot.pid)
+        entry.failures = 0
+        self._hopeless = -1
+        entry.recycle_after = round(self.limits.max_jobs_per_worker * (0.9 + 0.2 * self._random()))
+        entry.enter(SlotState.IDLE)
+        self.first_worker_ready.set()
+        self._look_at(entry)
+        return True
+
+    async def _back_off(self, entry: _Entry, reason: str) -> None:
+        entry.failures += 1
+        delay = start_delay(entry.failures)
+        entry.enter(SlotState.BACKOFF)
+        log.error(
+            "worker.start_failed", slot=entry.slot.index, failures=entry.failures, retry_in_s=delay, reason=reason
+        )
+        if self._hopeless >= 0:
+            self._hopeless += 1
+            if self._hopeless >= HOPELESS_STARTS:
+                last = reason.strip().splitlines()[-1]
+                raise WorkersCannotStartError(
+                    f"no worker could be started in {HOPELESS_STARTS} tries; the last: {last}"
+                )
+        entry.looked_at.clear()
+        try:
+            async with asyncio.timeout(delay):
+                while not entry.retiring:
+                    await entry.looked_at.wait()
+                    entry.looked_at.clear()
+        except TimeoutError:
+            return
+
+    async def _until_spent(self, entry: _Entry) -> None:
+        """Return when the worker is dead, due for recycling or no longer wanted, and runs no job."""
+        death = asyncio.create_task(entry.slot.wait_for_death())
+        death.add_done_callback(lambda _: entry.looked_at.set())
+        try:
+            while entry.taken or not self._is_spent(entry):
+                entry.looked_at.clear()
+                await entry.looked_at.wait()
+        finally:
+            death.cancel()
+        if not entry.retiring and not entry.slot.alive and entry.slot.jobs_done == 0:
+            log.warning("worker.died_idle", slot=entry.slot.index)
+
+    def _is_spent(self, entry: _Entry) -> bool:
+        recycle = self.limits.max_jobs_per_worker > 0 and entry.slot.jobs_done >= max(1, entry.recycle_after)
+        return entry.retiring or recycle or not entry.slot.alive
+
+    @staticmethod
+    def _is_free(entry: _Entry) -> bool:
+        return entry.state is SlotState.IDLE and not entry.taken and not entry.retiring and entry.slot.alive
+
+    def _look_at(self, entry: _Entry) -> None:
+        entry.looked_at.set()
+        self.changed.set()
+
+    async def _end_leftovers(self, slot: WorkerSlot) -> None:
+        """After a worker's death: kill what it had started and what the fork server has adopted since."""
+        if not slot.alive:
+            async with self._spawning:  # a newborn worker must not be taken for an orphan
+                ours = set[int]().union(*(entry.slot.process_ids for entry in self._slots.values()))
+                await asyncio.to_thread(process_tree.kill_orphans, self._forkserver_pid, ours)

@@ -1,0 +1,316 @@
+"""A slot: a stable place for one running job, which outlives its workers.
+
+`run` takes a job to its end and returns an Outcome, whatever happens: a job that returns, raises, hangs, ignores its
+time limit, kills its worker or is stopped by us. It never raises one. After a death comes first the killing of the
+whole tree, then the wait for it, and only then the outcome: nobody else may get the job while a part of it still runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from supervisor import child, process_tree
+from supervisor.core.outcome import (
+    AnyOutcome,
+    Cancelled,
+    Crashed,
+    ErrorKind,
+    Interrupted,
+    Raised,
+    Returned,
+    TimedOut,
+    Usage,
+)
+from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
+from supervisor.wire import Call, Stopped, decode_outcome, encode_call
+from supervisor.worker_process import WorkerProcess, output_file
+
+log = structlog.get_logger("supervisor.slot")
+
+BEGIN_TIMEOUT_S = 30.0
+"""From handing over a job to the worker's word that it begins."""
+
+
+class StopReason(StrEnum):
+    """Why a running job is being stopped."""
+
+    TIMEOUT = "timeout"
+    CANCEL = "cancelled"
+    DRAIN = "draining"
+    LEASE_LOST = "lease lost"
+
+
+_SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
+_ORDERS = {
+    StopReason.TIMEOUT: _SIGNALS[JobTimeout],
+    StopReason.CANCEL: _SIGNALS[JobCancelled],
+    StopReason.DRAIN: _SIGNALS[JobInterrupted],
+    StopReason.LEASE_LOST: signal.SIGKILL,
+}
+
+
+class JobListener(Protocol):
+    """Who hears what a worker says while it runs a job, and answers what it asks."""
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """Take the handler's newest progress."""
+
+    def on_log(self, entry: dict[str, Any]) -> None:
+        """Take an entry of the handler's `job.log`."""
+
+    async def answer(self, request: dict[str, Any], spool: Path) -> dict[str, Any]:
+        """Return the fields of the reply to a worker's request."""
+
+
+@dataclass
+class _Attempt:
+    """The job that the worker runs now, and what has been done to it."""
+
+    call: Call
+    listener: JobListener
+    submitted_at: float
+    begun_at: float | None = None
+    ordered: StopReason | None = None
+    killed: bool = False
+    used: process_tree.TreeUsage | None = None
+    """Measured just before a kill."""
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class WorkerSlot:
+    """One place for one worker at a time. Its methods belong to one event loop."""
+
+    def __init__(self, index: int, workspace: Path, modules: tuple[str, ...]) -> None:
+        self.index = index
+        self.kill_grace_s = 2.0
+        self.log_kb = 64
+        self.jobs_done = 0
+        """Jobs that the present worker has run."""
+        self._modules = modules
+        self._spool = workspace / f"slot-{index}"
+        self._output = output_file(workspace, index)
+        self._worker: WorkerProcess | None = None
+        self._newborn: WorkerProcess | None = None
+        self._attempt: _Attempt | None = None
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id; 0 when there is none."""
+        return self._worker.pid if self._worker else 0
+
+    @property
+    def process_ids(self) -> set[int]:
+        """The ids of the present worker and of one that is being started."""
+        return {worker.spawned_pid for worker in (self._worker, self._newborn) if worker and worker.spawned_pid}
+
+    @property
+    def alive(self) -> bool:
+        """Whether a worker stands ready or is running a job."""
+        return self._worker is not None and self._worker.alive
+
+    async def start(self, spawning: asyncio.Lock) -> dict[str, Any]:
+        """Start a worker and return its greeting. Raises WorkerStartError.
+
+        `spawning` is held while there is a process whose id nobody knows yet.
+        """
+        shutil.rmtree(self._spool, ignore_errors=True)
+        self._spool.mkdir(mode=0o700, parents=True)
+        plan = child.WorkerPlan(self.index, str(self._spool), str(self._output), self._modules)
+        self._newborn = WorkerProcess(plan, self._on_message)
+        try:
+            await self._newborn.start(spawning)
+            self._worker, self.jobs_done = self._newborn, 0
+        finally:
+            self._newborn = None
+        return self._worker.greeting
+
+    async def wait_for_death(self) -> None:
+        """Return when the present worker is dead."""
+        if self._worker is not None:
+            await asyncio.shield(self._worker.died)
+
+    async def end(self) -> None:
+        """End the present worker, if there is one, with everything below it."""
+        if self._worker is not None:
+            await self._worker.close()
+            self._worker = None
+            self._output.unlink(missing_ok=True)
+            shutil.rmtree(self._spool, ignore_errors=True)
+
+    async def run(self, call: Call, listener: JobListener) -> AnyOutcome:
+        """Run one job on the present worker and return how it ended."""
+        assert self._worker is not None, "start() comes first"
+        assert self._attempt is None, f"slot {self.index} is running a job already"
+        os.truncate(self._output, 0)
+        attempt = self._attempt = _Attempt(call, listener, time.monotonic())
+        self._later(BEGIN_TIMEOUT_S, self._kill_if_not_begun)
+        try:
+            result = self._worker.submit(encode_call(call))
+            ends: set[asyncio.Future[Any]] = {result, self._worker.died}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            outcome = await self._conclude(self._worker, attempt, result)
+        finally:
+            for timer in attempt.timers:
+                timer.cancel()
+            self._attempt = None
+        self.jobs_done += 1
+        return replace(outcome, logs=self._read_output())
+
+    def stop(self, reason: StopReason) -> None:
+        """Order the running job to stop; the worker is killed `kill_grace_s` later. The first order counts.
+
+        A lost lease gives no grace: somebody else may be running the job already.
+        """
+        attempt = self._attempt
+        if attempt is None or self._worker is None:
+            return
+        if attempt.ordered is None:
+            attempt.ordered = reason
+            self._worker.signal(_ORDERS[reason])
+            self._later(0 if reason is StopReason.LEASE_LOST else self.kill_grace_s, self._kill)
+        elif reason is StopReason.LEASE_LOST:
+            attempt.ordered = reason
+            self._kill()
+
+    def _later(self, delay_s: float, action: Any) -> None:
+        assert self._attempt is not None
+        self._attempt.timers.append(asyncio.get_running_loop().call_later(delay_s, action))
+
+    def _kill_if_not_begun(self) -> None:
+        if self._attempt and self._attempt.begun_at is None:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill the worker with its tree; its death then ends the wait in `run`."""
+        if self._attempt is not None and not self._attempt.killed:
+            self._attempt.killed = True
+            self._spawn(self._attempt, self._measure_and_kill(self._attempt))
+
+    async def _measure_and_kill(self, attempt: _Attempt) -> None:
+        if self._worker is not None:
+            attempt.used = await asyncio.to_thread(process_tree.measure, self._worker.pid)
+            await self._worker.kill()
+
+    def _spawn(self, attempt: _Attempt, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"slot {self.index}")
+        attempt.tasks.add(task)
+        task.add_done_callback(attempt.tasks.discard)
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if "started" in message:
+            attempt.begun_at = time.monotonic()
+            self._later(attempt.call.timeout_s, lambda: self.stop(StopReason.TIMEOUT))
+        elif "progress" in message:
+            attempt.listener.on_progress(message["progress"])
+        elif "log" in message:
+            attempt.listener.on_log(message["log"])
+        elif "request" in message:
+            self._spawn(attempt, self._answer(attempt, message))
+
+    async def _answer(self, attempt: _Attempt, request: dict[str, Any]) -> None:
+        fields = await attempt.listener.answer(request, self._spool)
+        if self._worker is not None:
+            self._worker.channel.reply(request, fields)
+
+    async def _conclude(self, worker: WorkerProcess, attempt: _Attempt, result: asyncio.Future[bytes]) -> AnyOutcome:
+        if not result.done():  # a death: what the worker had sent before is still to arrive
+            await asyncio.wait({result}, timeout=1.0)
+        if result.done() and result.exception() is None:
+            outcome = self._decode(attempt, result.result())
+            if outcome is not None and attempt.ordered is not None:
+                # torn out of its work at any point, it may hold locks and have children: never run a job on it
+                await worker.close()
+            if outcome is not None:
+                return outcome
+        blameless = not worker.died.done()  # the executor broke but the worker lives: the fork server is gone
+        result.add_done_callback(lambda late: late.cancelled() or late.exception())
+        broken = result.done() and isinstance(result.exception(), BrokenProcessPool)
+        exit_code = await worker.close()
+        if attempt.tasks:
+            await asyncio.wait(set(attempt.tasks))
+        if blameless and broken and not attempt.killed:
+            return Interrupted(reason="the fork server died", usage=_usage_of(attempt))
+        return _died(attempt, exit_code)
+
+    def _decode(self, attempt: _Attempt, data: bytes) -> AnyOutcome | None:
+        try:
+            return _reported(attempt, decode_outcome(data, self._spool))
+        except ValueError as error:
+            log.warning("worker.nonsense", slot=self.index, reason=str(error))
+            return None
+
+    def _read_output(self) -> str:
+        """Return the last `log_kb` kilobytes of what the attempt printed."""
+        try:
+            with self._output.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - self.log_kb * 1024))
+                return file.read().decode("utf-8", "replace").replace("\0", "�")
+        except OSError:
+            return ""
+
+
+def _reported(attempt: _Attempt, said: Returned | Raised | Stopped) -> AnyOutcome:
+    """Return the outcome of an attempt whose worker lived to tell it.
+
+    A handler that returns a result in spite of an order to stop has completed. One that raises anything then was
+    stopped by the order, not by its own failure.
+    """
+    if isinstance(said, Returned) or attempt.ordered is None:
+        if isinstance(said, Stopped):  # it raised one of the stop exceptions by itself
+            return Raised(kind=ErrorKind.EXCEPTION, error=said.error, usage=said.usage)
+        return said
+    match attempt.ordered:
+        case StopReason.TIMEOUT:
+            limit_s = attempt.call.timeout_s
+            return TimedOut(limit_s=limit_s, killed=False, error=said.error, usage=said.usage)
+        case StopReason.CANCEL:
+            return Cancelled(usage=said.usage)
+    return Interrupted(reason=attempt.ordered, usage=said.usage)
+
+
+def _died(attempt: _Attempt, exit_code: int | None) -> AnyOutcome:
+    """Return the outcome of an attempt whose worker is dead."""
+    usage = _usage_of(attempt)
+    match attempt.ordered:
+        case StopReason.TIMEOUT:
+            return TimedOut(limit_s=attempt.call.timeout_s, killed=True, usage=usage)
+        case StopReason.CANCEL:
+            return Cancelled(usage=usage)
+        case StopReason.DRAIN | StopReason.LEASE_LOST:
+            return Interrupted(reason=attempt.ordered, usage=usage)
+    name = None if exit_code is None or exit_code >= 0 else _signal_name(-exit_code)
+    return Crashed(
+        started=attempt.begun_at is not None,
+        exit_code=None if name else exit_code,
+        signal=name,
+        usage=usage,
+    )
+
+
+def _usage_of(attempt: _Attempt) -> Usage:
+    run_s = time.monotonic() - (attempt.begun_at or attempt.submitted_at)
+    if attempt.used is None:
+        return Usage(run_s)
+    return Usage(run_s, attempt.used.cpu_s, attempt.used.rss_mb)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"

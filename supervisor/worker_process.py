@@ -1,0 +1,176 @@
+"""One worker process behind one single-worker executor: its start, its death, its end.
+
+One executor per worker, because in a shared one a killed worker fails the futures of all. At most one future at a
+time, and never a cancelled one. Deaths are seen through a pidfd of our own, whatever the executor's thread is doing.
+Once the worker has shaken hands we close our copy of the result pipe's writing end: as long as we hold it, a worker
+killed in the middle of a result leaves the executor's thread waiting for the rest for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import bson
+import structlog
+
+from supervisor import child, process_tree
+from supervisor.forkserver import SafeContext
+from supervisor.slot_channel import SlotChannel
+
+log = structlog.get_logger("supervisor.slot")
+
+START_TIMEOUT_S = 300.0
+"""A worker that loads its own model may take long; one that has not shaken hands by then never will."""
+_JOIN_TIMEOUT_S = 2.0
+_DRAIN_TIMEOUT_S = 1.0
+
+
+class WorkerStartError(Exception):
+    """A worker died or stayed silent before it could take a job; the message says why."""
+
+
+class WorkerProcess:
+    """A worker from its start to its end; a new one is made for every new process."""
+
+    def __init__(self, plan: child.WorkerPlan, on_message: Callable[[dict[str, Any]], None]) -> None:
+        self.plan = plan
+        self.pid = 0
+        """The process id, from the handshake on."""
+        self.spawned_pid = 0
+        """The process id, from the fork on."""
+        self.greeting: dict[str, Any] = {}
+        self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.channel = SlotChannel(self._take)
+        self._on_message = on_message
+        self._broken: str | None = None
+        self._executor: ProcessPoolExecutor | None = None
+        self._process: Any = None
+        self._pidfd = -1
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has shaken hands and not died since."""
+        return self.pid > 0 and not self.died.done()
+
+    async def start(self, spawning: asyncio.Lock) -> None:
+        """Start the process and wait for its handshake. Raises WorkerStartError.
+
+        `spawning` is held until the process id is known.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            await self.channel.open(ours)
+            self._executor = ProcessPoolExecutor(
+                max_workers=1, mp_context=SafeContext(), initializer=child.initialize, initargs=(self.plan, theirs)
+            )
+            self.greeting = bson.decode(await self._shake_hands(self._executor, spawning))
+        except (BrokenProcessPool, OSError, EOFError, TimeoutError) as error:
+            await self.channel.drain(_DRAIN_TIMEOUT_S)
+            await self._discard()
+            raise WorkerStartError(self._broken or f"{type(error).__name__}: {error}") from error
+        finally:
+            theirs.close()
+        self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
+        _result_writer(self._executor).close()
+        self.pid = int(self._process.pid)
+        self._watch_death()
+
+    def submit(self, data: bytes) -> asyncio.Future[bytes]:
+        """Hand one encoded call to the worker; the future fails with BrokenProcessPool when it dies."""
+        assert self._executor is not None, "start() comes first"
+        try:
+            return asyncio.wrap_future(self._executor.submit(child.run_handler, data))
+        except BrokenProcessPool as error:  # it died while it was idle
+            failed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker itself; by its pidfd, so that it cannot reach a process with a recycled id."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    async def kill(self) -> None:
+        """SIGKILL the worker and everything below it, and wait until it is gone."""
+        if self.pid:
+            await asyncio.to_thread(process_tree.kill_tree, self.pid)
+            await self.died
+
+    async def close(self) -> int | None:
+        """End what is left of it after its death; return the exit code, negative for a signal, None if unknown."""
+        await self.kill()
+        await self.channel.drain(_DRAIN_TIMEOUT_S)
+        await self._discard()
+        # only now: the executor's thread and we must not both read the exit code from the fork server
+        return None if self._process is None else self._process._popen.returncode  # noqa: SLF001 - .exitcode may read
+
+    async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock) -> bytes:
+        async with spawning:
+            # in a thread: submit() starts the process, and waits for a fork server that may hang
+            future = await asyncio.to_thread(executor.submit, child.hello)
+            self.spawned_pid = next(iter(executor._processes), 0)  # noqa: SLF001 - the executor names no pid
+        answer = asyncio.wrap_future(future)
+        await asyncio.wait({answer}, timeout=START_TIMEOUT_S)
+        if not answer.done():
+            answer.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise TimeoutError(f"no handshake within {START_TIMEOUT_S:g} s")
+        return answer.result()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "broken" in message:
+            self._broken = str(message["broken"])
+        else:
+            self._on_message(message)
+
+    def _watch_death(self) -> None:
+        self._pidfd = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_death)
+
+    def _on_death(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        if not self.died.done():
+            self.died.set_result(None)
+
+    async def _discard(self) -> None:
+        """Let go of the executor without ever waiting for a thread of it that hangs."""
+        if self._executor is not None:
+            manager = _manager_thread(self._executor)
+            self._kill_unwatched(self._executor)
+            self._executor.shutdown(wait=False)
+            if manager is not None:
+                await asyncio.to_thread(manager.join, _JOIN_TIMEOUT_S)
+        await self.channel.close()
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _kill_unwatched(self, executor: ProcessPoolExecutor) -> None:
+        """Kill a process that never shook hands, and so never got a pidfd."""
+        if self._pidfd < 0:
+            for pid in list(executor._processes or {}):  # noqa: SLF001 - as above
+                process_tree.kill_tree(pid)
+
+
+def _result_writer(executor: Any) -> Any:
+    return executor._result_queue._writer  # noqa: SLF001 - see the module's docstring
+
+
+def _manager_thread(executor: Any) -> threading.Thread | None:
+    thread: threading.Thread | None = executor._executor_manager_thread  # noqa: SLF001 - it is what must have ended
+    return thread
+
+
+def output_file(workspace: Path, slot: int) -> Path:
+    """Return the file that takes the output of the slot's workers."""
+    return workspace / f"slot-{slot}.out"

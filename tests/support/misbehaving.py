@@ -1,0 +1,271 @@
+"""Handlers that do every wrong thing a handler can do, and a few right ones. Registered in workers by name."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from supervisor import JobContext, JobTimeout, PermanentError, Retry, handler
+
+
+class Number(BaseModel):
+    n: int
+
+
+@handler("ok")
+def ok(payload: dict) -> dict:
+    return {"echo": payload}
+
+
+@handler("double")
+def double(payload: Number, job: JobContext) -> dict:
+    return {"n": payload.n * 2, "attempt": job.attempt, "token": job.token}
+
+
+@handler("ledger")
+def ledger(payload: dict, job: JobContext) -> dict:
+    """Append one line per start and per end to a file outside of everybody's control."""
+    line = f"{job.id} {job.token} {os.getpid()}"
+    with Path(payload["ledger"]).open("a") as file:
+        file.write(f"start {line}\n")
+    _busy(payload.get("seconds", 0))
+    with Path(payload["ledger"]).open("a") as file:
+        file.write(f"end {line}\n")
+    return {"pid": os.getpid()}
+
+
+@handler("nothing")
+def nothing(payload: dict) -> None:
+    return None
+
+
+@handler("model")
+def model(payload: Number) -> Number:
+    return Number(n=payload.n + 1)
+
+
+@handler("noop")
+def noop(payload: dict) -> dict:
+    return {}
+
+
+@handler("raises")
+def raises(payload: dict) -> dict:
+    raise ValueError(payload.get("message", "as ordered"))
+
+
+@handler("permanent")
+def permanent(payload: dict) -> dict:
+    raise PermanentError("never mind", code="no_use")
+
+
+@handler("retry")
+def retry(payload: dict, job: JobContext) -> dict:
+    if job.attempt < payload.get("until", 2):
+        raise Retry(in_s=payload.get("in_s", 0))
+    return {"attempt": job.attempt}
+
+
+@handler("sleeps")
+def sleeps(payload: dict, job: JobContext) -> dict:
+    """Sleep like a lamb: stops at once when told to."""
+    time.sleep(payload.get("seconds", 60))
+    return {"slept": True, "attempt": job.attempt}
+
+
+@handler("catches_timeout")
+def catches_timeout(payload: dict) -> dict:
+    try:
+        time.sleep(60)
+    except JobTimeout:
+        return {"partial": True}
+    return {"partial": False}
+
+
+@handler("ignores_everything")
+def ignores_everything(payload: dict) -> dict:
+    """Start a grandchild in a session of its own, one in ours, and refuse to stop."""
+    _leave_children(payload)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:  # noqa: PERF203 - that is the point
+            continue
+
+
+@handler("regex")
+def regex(payload: dict) -> dict:
+    """Catastrophic backtracking: C code that holds the interpreter lock and sees no signal."""
+    _leave_children(payload)
+    return {"match": bool(re.match(r"(a+)+$", "a" * 40 + "b"))}
+
+
+@handler("segfault")
+def segfault(payload: dict) -> dict:
+    ctypes.string_at(0)
+    return {}
+
+
+@handler("aborts")
+def aborts(payload: dict) -> dict:
+    os.abort()
+
+
+@handler("exits")
+def exits(payload: dict) -> dict:
+    os._exit(payload.get("code", 3))
+
+
+@handler("kills_itself")
+def kills_itself(payload: dict) -> dict:
+    _leave_children(payload)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+@handler("crashes_once")
+def crashes_once(payload: dict, job: JobContext) -> dict:
+    if job.attempt == 1:
+        os._exit(9)
+    return {"attempt": job.attempt}
+
+
+@handler("sys_exit")
+def sys_exit(payload: dict) -> dict:
+    sys.exit(payload.get("code", 3))
+
+
+@handler("stop_iteration")
+def stop_iteration(payload: dict) -> dict:
+    return next(iter([]))
+
+
+@handler("keyboard_interrupt")
+def keyboard_interrupt(payload: dict) -> dict:
+    raise KeyboardInterrupt
+
+
+class AwkwardError(Exception):
+    """Cannot be unpickled, nor shown."""
+
+    def __init__(self, a, b):
+        super().__init__(a)
+        self.lock = threading.Lock()
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@handler("awkward")
+def awkward(payload: dict) -> dict:
+    raise AwkwardError(1, 2)
+
+
+@handler("unstorable")
+def unstorable(payload: dict) -> dict:
+    kinds = {
+        "lock": lambda: {"a": {"b": [threading.Lock()]}},
+        "list": lambda: [1, 2],
+        "set": lambda: {"tags": {1}},
+        "huge_int": lambda: {"n": 2**63},
+        "key": lambda: {1: 2},
+        "deep": _deep,
+    }
+    return kinds[payload["kind"]]()
+
+
+@handler("surrogate")
+def surrogate(payload: dict) -> dict:
+    return {"text": "caf\udce9"}
+
+
+@handler("large")
+def large(payload: dict) -> dict:
+    return {"text": "x" * payload["bytes"]}
+
+
+@handler("prints")
+def prints(payload: dict, job: JobContext) -> dict:
+    print("to stdout")
+    os.write(2, b"to stderr\n")
+    subprocess.run(["echo", "from a child"], check=True)
+    job.log.info("counted", pages=3)
+    return {}
+
+
+@handler("progress")
+def progress(payload: dict, job: JobContext) -> dict:
+    for done in range(1, 6):
+        job.progress(done, 5, f"step {done}")
+        if payload.get("pause_s"):
+            time.sleep(payload["pause_s"])
+    return {}
+
+
+@handler("forks")
+def forks(payload: dict) -> dict:
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return {"pid": os.getpid()}
+
+
+@handler("files")
+def files(payload: dict, job: JobContext) -> dict:
+    with job.open_file(payload["file_id"]) as file:
+        data = file.read()
+    return {"bytes": len(data), "copy": job.save_file("copy.bin", data[::-1])}
+
+
+@handler("follows")
+def follows(payload: dict, job: JobContext) -> dict:
+    return {"parent": job.parent_result(), "parent_job_id": payload["parent_job_id"]}
+
+
+@handler("environment")
+def environment(payload: dict) -> dict:
+    return {"names": sorted(os.environ), "threads": os.environ.get("OMP_NUM_THREADS")}
+
+
+@handler("busy")
+def busy(payload: dict) -> dict:
+    _busy(payload.get("seconds", 0.02))
+    return {}
+
+
+@handler("whoami")
+def whoami(payload: dict, job: JobContext) -> dict:
+    return {"pid": os.getpid(), "settings": dict(job.settings), "deadline": job.deadline}
+
+
+@handler("coroutine")
+async def coroutine(payload: dict) -> dict:
+    return {"ran": True}
+
+
+def _deep() -> dict:
+    root: dict = {}
+    node = root
+    for _ in range(5000):
+        node["n"] = node = {}
+    return root
+
+
+def _busy(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def _leave_children(payload: dict) -> None:
+    if payload.get("pids"):
+        near = subprocess.Popen(["sleep", "600"])
+        far = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        Path(payload["pids"]).write_text(f"{near.pid} {far.pid}")
