@@ -144,7 +144,7 @@ class EmbeddedMongo:
                 if keeper_fd is None:
                     if self._is_primary():
                         return
-                elif started:
+                elif started and embedded_dir.keeper_gave_up(self.data_dir):
                     os.close(keeper_fd)
                     raise self._failure("mongod does not start")
                 else:

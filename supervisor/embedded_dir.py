@@ -17,7 +17,7 @@ from supervisor.errors import DatabaseUnreachableError
 
 SOCKET_PATH_BYTES = 107  # sun_path is 108 bytes with its final NUL
 LOG_TAIL_BYTES = 200_000
-KEEPER_PREFIX = re.compile(r"\S+ keeper \d+: ")
+KEEPER_PREFIX = re.compile(rf"\S+ keeper \d+: (?:{keeper.GIVES_UP})?")
 STARTING_ID = 4615611  # "MongoDB starting": the first line that one run of mongod logs
 ABORT_IDS = {23091, 23092}  # the assertion that ends mongod; the reason is the line before
 
@@ -107,6 +107,11 @@ def _make_short_dir() -> Path:
         if parent and _fits(Path(parent) / "mongo-12345678" / "d" / keeper.SOCKET) and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix="mongo-", dir=parent))
     raise DatabaseUnreachableError("embedded MongoDB: no directory with a path short enough for a Unix socket")
+
+
+def keeper_gave_up(data_dir: Path) -> bool:
+    """Whether the last keeper ended because it could not go on; if not, it had no more users or was killed."""
+    return any(keeper.GIVES_UP in line for line in _tail(data_dir / keeper.KEEPER_LOG)[-1:])
 
 
 def failure_reason(data_dir: Path) -> str:

@@ -13,7 +13,7 @@ releases them however a process ends; no pid file can go stale.
 
 mongod listens on a Unix socket only, named relative to the data directory: the same replica set configuration then
 holds wherever the directory is, and its path may be longer than the 107 bytes of a socket address.
-A mongod that dies is restarted, with a budget; one that never came up ends the keeper (exit 1).
+A mongod that dies is restarted, with a budget; one that ends by itself before it came up ends the keeper (exit 1).
 """
 
 import contextlib
@@ -40,11 +40,12 @@ MONGOD_LOG = "mongod.log"
 KEEPER_LOG = "keeper.log"
 SHORT_DIR_RECORD = "short-dir"
 REPLICA_SET = "embedded"
+GIVES_UP = "gives up: "
 
 MONGOD_LOG_BYTES = 10_000_000  # then it is rotated; one old log is kept
 LOG_CHECK_S = 60.0
 STOP_S = 15.0  # SIGTERM to SIGKILL
-ORPHAN_S = 5.0  # how long the mongod of a dead keeper may take to end by itself
+ORPHAN_S = 3.0  # how long the mongod of a dead keeper may take to end by itself
 UP_POLL_S = 0.05
 RESTARTS = 5  # in RESTART_WINDOW_S; more means that restarting does not help
 RESTART_WINDOW_S = 60.0
@@ -58,6 +59,12 @@ def say(text: str) -> None:
     """Write one line to the keeper's log."""
     sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper {os.getpid()}: {text}\n")
     sys.stderr.flush()
+
+
+def give_up(why: str) -> int:
+    """Say the last word, by which users tell a keeper that cannot go on from one that was killed; the exit code."""
+    say(f"{GIVES_UP}{why}")
+    return 1
 
 
 def listening(path: str) -> bool:
@@ -87,7 +94,7 @@ class Keeper:
         self.data_dir = data_dir
         self.mongod = mongod
         self.leaving = False  # told to stop, or the last user has left
-        self.last_end = ""
+        self.last_code = 0  # of the latest mongod
         self.deserted = False  # the last user has left: nobody can come in before this process ends
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_w, False)
@@ -103,9 +110,10 @@ class Keeper:
                 break
             now = time.monotonic()
             exhausted = len(deaths) == RESTARTS and now - deaths[0] < RESTART_WINDOW_S
-            if exhausted or not (was_up or deaths):
-                say(f"mongod {self.last_end}{', too often' if exhausted else ' before it came up'}")
-                return 1
+            if exhausted or not (was_up or deaths or self.last_code == -signal.SIGKILL):
+                return give_up(
+                    f"mongod {describe_end(self.last_code)}{', too often' if exhausted else ' at its start'}"
+                )
             deaths.append(now)
             recent = sum(now - at < RESTART_WINDOW_S for at in deaths)
             self._wait(min(BACKOFF_MAX_S, 0.1 * 2 ** (recent - 1)))
@@ -130,8 +138,8 @@ class Keeper:
                 self._wait(LOG_CHECK_S if up else UP_POLL_S)
         finally:
             stop(process)
-        self.last_end = describe_end(process.returncode)
-        say(f"mongod {process.pid} {self.last_end}")
+        self.last_code = process.returncode
+        say(f"mongod {process.pid} {describe_end(self.last_code)}")
         return up
 
     def _start_mongod(self, alive_fd: int) -> subprocess.Popen[bytes]:
@@ -241,8 +249,7 @@ def main() -> int:
     """Detach from the user that started this, then keep."""
     data_dir, mongod, keeper_lock_fd = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     if shutil.which(mongod) is None:
-        say(f"{mongod} is not a program")
-        return 1
+        return give_up(f"{mongod} is not a program")
     if os.fork():
         os._exit(0)  # the keeper is nobody's child: no zombie, and out of reach of who kills the user's children
     os.set_inheritable(keeper_lock_fd, False)
@@ -252,8 +259,7 @@ def main() -> int:
     try:
         return Keeper(data_dir, mongod).run()
     except OSError as error:
-        say(f"failed: {error}")
-        return 1
+        return give_up(str(error))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ import psutil
 LASTING = "from multiprocessing.resource_tracker import main"
 
 
-def related(directory: Path) -> set[psutil.Process]:
-    """The living descendants of this process, and processes anywhere whose command line names the directory.
+def named(directory: Path) -> set[psutil.Process]:
+    """The living processes anywhere whose command line names something in this directory."""
+    return {process for process in _naming(str(directory)) if _counts(process)}
 
-    The latter are the daemons: they are nobody's descendants.
-    """
-    return {process for process in {*_descendants(), *_named(str(directory))} if _counts(process)}
+
+def related(directory: Path) -> set[psutil.Process]:
+    """The living descendants of this process, and those that name the directory: daemons are nobody's descendants."""
+    descendants = psutil.Process().children(recursive=True)
+    return {process for process in descendants if _counts(process)} | named(directory)
 
 
 def command_line(process: psutil.Process) -> str:
@@ -25,18 +28,15 @@ def command_line(process: psutil.Process) -> str:
         return f"{process.pid}: (ended)"
 
 
-def _descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
-
-
-def _named(text: str) -> Iterator[psutil.Process]:
-    ancestors = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
+def _naming(path: str) -> Iterator[psutil.Process]:
+    callers = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     for process in psutil.process_iter():
         try:
-            if process.pid not in ancestors and any(text in argument for argument in process.cmdline()):
-                yield process
+            arguments = process.cmdline()
         except psutil.Error:
             continue
+        if process.pid not in callers and any(word == path or f"{path}/" in word for word in arguments):
+            yield process
 
 
 def _counts(process: psutil.Process) -> bool:
