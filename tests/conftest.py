@@ -1,5 +1,6 @@
 """Fixtures that every test may use: a real mongod, a fresh database, and a watch over what tests leave running."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -62,15 +63,14 @@ def no_leftovers(
     temp = tmp_path_factory.getbasetemp()
     before = related(temp)
     yield
-    try:
+    with contextlib.suppress(AssertionError):
         until(lambda: not _left(temp, before, session_mongods), LEFTOVERS_S)
-    except AssertionError:
-        left = _left(temp, before, session_mongods)
-        lines = [command_line(process) for process in left]
-        for process in left:
-            process.kill()
-        if lines:
-            pytest.fail("the test left running:\n" + "\n".join(lines))
+    left = _left(temp, before, session_mongods)
+    lines = [command_line(process) for process in left]
+    for process in left:
+        process.kill()
+    if lines:
+        pytest.fail("the test left running:\n" + "\n".join(lines), pytrace=False)
 
 
 def _left(temp: Path, before: set[psutil.Process], session_mongods: list[RunningMongod]) -> set[psutil.Process]:
