@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 from structlog.testing import capture_logs
 
-from supervisor.config_file import identify
+from supervisor.config_file import Identity, identify
 from supervisor.config_loading import LoadedConfig, Overrides, load
 from supervisor.config_watcher import ConfigWatcher
 from tests.support.config_files import write
@@ -23,10 +23,16 @@ ENVIRON = {"SUPERVISOR_POOL__CLAIM": '["mine"]'}
 class Watched:
     """A running watcher with what it handed over and what it logged."""
 
-    def __init__(self, on_change: Callable[[LoadedConfig], None] | None = None) -> None:
+    def __init__(
+        self, on_change: Callable[[LoadedConfig], None] | None = None, loaded: LoadedConfig | None = None
+    ) -> None:
         self.changes: list[LoadedConfig] = []
         self.watcher = ConfigWatcher(
-            load(None, ENVIRON, Overrides()), on_change or self.changes.append, ENVIRON, Overrides(), poll_s=POLL_S
+            loaded or load(None, ENVIRON, Overrides()),
+            on_change or self.changes.append,
+            ENVIRON,
+            Overrides(),
+            poll_s=POLL_S,
         )
         self.logs: list[Any] = []
 
@@ -65,7 +71,8 @@ def _start(tmp_path, monkeypatch):
 
 
 def workers(number: int) -> None:
-    write(f"[pool]\nworkers = {number}\n")
+    """Write in place; the sizes differ, since two writes in one tick of the kernel's clock have the same time."""
+    write(f"[pool]\nworkers = {number}\n#{'#' * number}\n")
 
 
 def replace(text: str) -> None:
@@ -86,9 +93,9 @@ async def test_a_saved_edit_is_handed_over_whole():
 
 
 async def test_an_edit_between_loading_and_watching_is_not_missed():
-    watched = Watched()
+    loaded = load(None, ENVIRON, Overrides())
     workers(2)
-    async with watched:
+    async with Watched(loaded=loaded) as watched:
         await watched.sees(1)
     assert watched.workers == [2]
 
@@ -211,6 +218,16 @@ def test_what_still_changes_is_waited_out():
     watched.watcher.poll()
     watched.watcher.poll()
     assert watched.workers == [12]
+
+
+def test_what_changes_between_the_look_and_the_reading_waits_for_the_next_look():
+    watched = Watched()
+    workers(2)
+    watched.watcher._handle(Identity(inode=1))
+    assert watched.changes == []
+    watched.watcher.poll()
+    watched.watcher.poll()
+    assert watched.workers == [2]
 
 
 async def test_a_hundred_saves_a_second_end_in_the_last_one():
