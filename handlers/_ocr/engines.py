@@ -34,13 +34,12 @@ class Word:
 class Reading:
     """What an engine read on one picture.
 
-    `skew` is how many degrees the picture has to turn counter-clockwise for its lines to be level, `quarter_turns`
-    how many quarters clockwise the picture was seen to be turned already, `timed_out` that only a part was read.
+    `skew` is how many degrees the picture has to turn counter-clockwise for its lines to be level, `timed_out` says
+    that only a part was read.
     """
 
     words: list[Word] = field(default_factory=list, repr=False)
     skew: float = 0.0
-    quarter_turns: int = 0
     timed_out: bool = False
 
     @property
@@ -53,6 +52,13 @@ class Reading:
     def chars(self) -> int:
         """Characters read, without the spaces between words."""
         return sum(len(word.text) for word in self.words)
+
+    @property
+    def sideways(self) -> bool:
+        """Whether most words stand on end: tesseract reads such a page, but its boxes and its order are not sure."""
+        long = [word.box for word in self.words if len(word.text) >= 4]
+        on_end = sum(bottom - top > right - left for left, top, right, bottom in long)
+        return on_end > len(long) / 2
 
 
 class Engine(Protocol):

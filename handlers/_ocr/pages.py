@@ -18,10 +18,17 @@ _DESKEW_FROM_DEGREES = 0.75
 _DESKEW_TO_DEGREES = 20.0
 _DOUBTFUL_CONFIDENCE = 0.60
 _DOUBTFUL_CHARS = 10
+_TURNING_MAY_COST = 0.05  # of confidence: boxes and reading order are right only on an upright page
 _REREAD_NEEDS_S = 0.2
 _INK_WIDTH_PX = 600
 _INK_CONTRAST = 24  # of 255, against the paper around it
 _INK_PART = 2e-5  # of the page: some specks more than a blank scan has
+
+_TURN_BACK = {
+    1: Image.Transpose.ROTATE_90,  # Pillow turns counter-clockwise
+    2: Image.Transpose.ROTATE_180,
+    3: Image.Transpose.ROTATE_270,
+}
 
 
 class Pages(Protocol):
@@ -109,17 +116,18 @@ def has_ink(image: Image.Image) -> bool:
 def _turn(first: Upright, page: PageImage, engine: Engine, ends_at: float) -> tuple[Upright, tuple[str, ...]]:
     """Return the reading of the page the right way up, and warnings.
 
-    Orientation detection is asked only when the reading is doubtful: it errs on pages that read well.
+    Orientation detection is asked only when the reading gives cause: it errs on pages that read well.
     """
-    turns: int | None = first.reading.quarter_turns
-    if turns == 0 and _doubtful(first.reading):
-        turns = engine.quarter_turns(page.image, _left(ends_at))
-        if turns is None:
-            return first, ("orientation_unknown: which way up the page is could not be told",)
+    doubtful = _doubtful(first.reading)
+    if first.reading.timed_out or not (doubtful or first.reading.sideways):
+        return first, ()
+    turns = engine.quarter_turns(page.image, _left(ends_at))
+    if turns is None and doubtful:
+        return first, ("orientation_unknown: which way up the page is could not be told",)
     if not turns:
         return first, ()
-    image = page.image.transpose(_TRANSPOSE[turns])
-    return _surer(first, Upright(Reading(), image, quarters=-turns % 4), page, engine, ends_at), ()
+    turned = replace(first, image=page.image.transpose(_TURN_BACK[turns]), quarters=-turns % 4)
+    return _surer(first, turned, page, engine, ends_at, may_cost=_TURNING_MAY_COST), ()
 
 
 def _straighten(upright: Upright, page: PageImage, engine: Engine, ends_at: float) -> Upright:
@@ -130,18 +138,16 @@ def _straighten(upright: Upright, page: PageImage, engine: Engine, ends_at: floa
     return _surer(upright, replace(upright, image=level, deskew=skew), page, engine, ends_at)
 
 
-def _surer(kept: Upright, other: Upright, page: PageImage, engine: Engine, ends_at: float) -> Upright:
-    """Read `other`'s picture and return the more confident of both; without time for it, `kept`."""
+def _surer(
+    kept: Upright, other: Upright, page: PageImage, engine: Engine, ends_at: float, *, may_cost: float = 0.0
+) -> Upright:
+    """Read `other`'s picture and return it if it is as confident, less `may_cost`; without time for it, `kept`."""
     if _left(ends_at) < _REREAD_NEEDS_S or kept.reading.timed_out:
         return kept
     other = replace(other, reading=engine.read(other.image, page.dpi, _left(ends_at)))
-    better = not other.reading.timed_out and _weight(other.reading) >= _weight(kept.reading)
-    return other if better else kept
-
-
-def _weight(reading: Reading) -> tuple[bool, float]:
-    """Order of preference: a few sure characters on a full page are no better reading than many doubtful ones."""
-    return reading.chars >= _DOUBTFUL_CHARS, reading.confidence
+    enough = other.reading.chars >= min(_DOUBTFUL_CHARS, kept.reading.chars)
+    sure = other.reading.confidence >= kept.reading.confidence - may_cost
+    return other if enough and sure and not other.reading.timed_out else kept
 
 
 def _doubtful(reading: Reading) -> bool:
@@ -161,10 +167,3 @@ def _doubts(reading: Reading, timeout_s: float) -> tuple[str, ...]:
 
 def _left(ends_at: float) -> float:
     return max(0.0, ends_at - time.monotonic())
-
-
-_TRANSPOSE = {
-    1: Image.Transpose.ROTATE_90,  # Pillow turns counter-clockwise: back from one quarter clockwise
-    2: Image.Transpose.ROTATE_180,
-    3: Image.Transpose.ROTATE_270,
-}

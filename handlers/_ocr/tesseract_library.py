@@ -7,7 +7,7 @@ fork server and its pages are shared by all workers. An API object is used by on
 import importlib
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ _KEPT = 3  # of the opened APIs; a worker that sees many languages must not keep
 @dataclass(frozen=True)
 class _Open:
     api: Any
-    preloaded: bool
+    preloaded: bool = False
 
 
 _opened: dict[str, _Open] = {}
-"""The APIs of this process by language; only `_open` writes."""
+"""The APIs of this process by language; only `_open` and `preload` write."""
 
 
 class TesserocrEngine:
@@ -58,8 +58,7 @@ class TesserocrEngine:
             if dpi is not None:
                 api.SetSourceResolution(dpi)
             finished = api.Recognize(max(1, int(timeout_s * 1000)))
-            turns, skew = self._orientation(api)
-            return Reading(parse_tsv(api.GetTSVText(0)), skew, turns, timed_out=not finished)
+            return Reading(parse_tsv(api.GetTSVText(0)), self._skew(api), timed_out=not finished)
         finally:
             api.Clear()  # a page's picture is not to be kept until the next job
 
@@ -75,16 +74,15 @@ class TesserocrEngine:
             api.Clear()
         return round(found["orient_deg"] / 90) % 4 if found and found["orient_conf"] > 1 else None
 
-    def _orientation(self, api: Any) -> tuple[int, float]:
-        """Return (quarter turns clockwise, skew in degrees) as the layout analysis saw most blocks."""
-        blocks = api.GetIterator()
-        seen: Counter[tuple[int, float]] = Counter()
-        while blocks is not None and not blocks.Empty(self._module.RIL.BLOCK):
-            turned, _, _, skew = blocks.Orientation()
-            seen[(int(turned), round(math.degrees(skew), 2))] += 1
-            if not blocks.Next(self._module.RIL.BLOCK):
+    def _skew(self, api: Any) -> float:
+        """Return the skew in degrees that the layout analysis found for most blocks."""
+        blocks, block = api.GetIterator(), self._module.RIL.BLOCK
+        seen: Counter[float] = Counter()
+        while blocks is not None and not blocks.Empty(block):
+            seen[round(math.degrees(blocks.Orientation()[3]), 2)] += 1
+            if not blocks.Next(block):
                 break
-        return seen.most_common(1)[0][0] if seen else (0, 0.0)
+        return seen.most_common(1)[0][0] if seen else 0.0
 
 
 def open_engine(languages: list[str]) -> TesserocrEngine:
@@ -105,7 +103,7 @@ def preload() -> None:
     if directory is None:
         raise no_engine("no language data for tesserocr")
     require_languages(["eng"], tesseract_data.installed_languages(directory))
-    _open(module, directory, "eng", module.PSM.AUTO, preloaded=True)
+    _opened["eng"] = replace(_open(module, directory, "eng", module.PSM.AUTO), preloaded=True)
 
 
 def _module() -> Any:
@@ -115,7 +113,7 @@ def _module() -> Any:
         raise no_engine(f"tesserocr cannot be imported: {error}") from None
 
 
-def _open(module: Any, directory: Path, languages: str, mode: int, *, preloaded: bool = False) -> _Open:
+def _open(module: Any, directory: Path, languages: str, mode: int) -> _Open:
     """Return the kept API for `languages`, or open it; raises PermanentError if the data is not readable."""
     if languages not in _opened:
         while len(_opened) >= _KEPT:
@@ -125,5 +123,5 @@ def _open(module: Any, directory: Path, languages: str, mode: int, *, preloaded:
         except RuntimeError:
             raise no_engine(f"tesseract cannot read its data for {languages} in {directory}") from None
         api.SetVariable("thresholding_method", str(tesseract_data.THRESHOLDING))
-        _opened[languages] = _Open(api, preloaded)
+        _opened[languages] = _Open(api)
     return _opened[languages]

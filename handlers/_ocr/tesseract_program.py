@@ -66,7 +66,7 @@ class TesseractEngine:
         confident = re.search(r"Orientation confidence: ([\d.]+)", answer)
         if not degrees or not confident or float(confident[1]) <= 1:
             return None
-        return -round(int(degrees[1]) / 90) % 4
+        return round(int(degrees[1]) / 90) % 4
 
 
 def open_engine(languages: list[str]) -> TesseractEngine:
