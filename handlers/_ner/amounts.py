@@ -25,9 +25,10 @@ def _any_of(words: list[str]) -> str:
 
 _LONG_SCALES = _any_of([word for word in SCALES if len(word) > 1])
 _SCALE = rf"(?:(?:{BLANK}?(?:(?i:{_LONG_SCALES})))|[kKmMbB])(?!\w)"
+_CURRENCY = rf"(?P<currency>{_any_of([*SYMBOLS, *CODES])})(?:(?<=kr|Rs|Fr)\.(?={BLANK}?\d))?"
 _TOKEN = re.compile(
     rf"(?<![\d.,/_])(?P<number>{NUMBER})(?P<scale>{_SCALE})?"
-    rf"|(?<![^\W\d_])(?:(?P<currency>{_any_of([*SYMBOLS, *CODES])})|(?P<word>(?i:{_any_of(list(WORDS))})))(?![^\W\d_])"
+    rf"|(?<![^\W\d_])(?:{_CURRENCY}|(?P<word>(?i:{_any_of(list(WORDS))})))(?![^\W\d_])"
 )
 _BETWEEN = re.compile(rf"(?:{BLANK}{{0,2}}|(?P<line>{GAP}))")
 _SIGN = re.compile(rf"(?:^|[\s(])({DASH}|\+)$")

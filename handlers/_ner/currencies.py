@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 CODES = (
-    "EUR USD GBP CHF JPY CNY RMB CAD AUD NZD SEK NOK DKK ISK PLN CZK HUF RON BGN HRK RSD RUB UAH TRY INR PKR BDT LKR SGD HKD "
-    "TWD KRW THB MYR IDR PHP VND ZAR NGN KES GHS EGP ILS AED SAR QAR KWD MAD BRL MXN ARS CLP COP PEN DEM FRF ITL ATS ESP"
-).split()
+    *("EUR", "USD", "GBP", "CHF", "JPY", "CNY", "RMB", "CAD", "AUD", "NZD", "SEK", "NOK", "DKK", "ISK", "PLN", "CZK"),
+    *("HUF", "RON", "BGN", "HRK", "RSD", "RUB", "UAH", "TRY", "INR", "PKR", "BDT", "LKR", "SGD", "HKD", "TWD", "KRW"),
+    *("THB", "MYR", "IDR", "PHP", "VND", "ZAR", "NGN", "KES", "GHS", "EGP", "ILS", "AED", "SAR", "QAR", "KWD", "MAD"),
+    *("BRL", "MXN", "ARS", "CLP", "COP", "PEN", "DEM", "FRF", "ITL", "ATS", "ESP"),
+)
+"""ISO 4217, and the predecessors of the euro that old documents are full of."""
 
 # Several countries use these; the norm keeps them as written rather than guess.
-_SHARED_SYMBOLS = ("$", "\u00a5", "kr", "kr.", "Rs", "Rs.", "Fr.", "Fr")
+_SHARED_SYMBOLS = ("$", "\u00a5", "kr", "Rs", "Fr")
 
 SYMBOLS = {
     "\u20ac": "EUR",
@@ -54,14 +57,14 @@ WORDS = {
 }
 """Written after the number, and possibly on the next line; lower case here, any case in a text."""
 
-NEED_PRICE_FORM = frozenset("TRY PHP MAD PEN COP ESP ATS SAR Ft Fr Rs".split())
+NEED_PRICE_FORM = frozenset({"TRY", "PHP", "MAD", "PEN", "COP", "ESP", "ATS", "SAR", "Ft", "Fr", "Rs"})
 """Also words, feet or versions ("PHP 8"): money only beside an amount with cents or grouped thousands."""
 
 SCALES = {
-    **dict.fromkeys("k thousand tausend tsd tsd.".split(), 3),
-    **dict.fromkeys("m mn mio mio. million millions millionen millones milioni mill\u00f3n".split(), 6),
-    **dict.fromkeys("b bn mrd mrd. mia billion billions milliard milliards milliarden miliardi".split(), 9),
-    **dict.fromkeys("trillion trillions".split(), 12),
+    **dict.fromkeys(("k", "thousand", "tausend", "tsd", "tsd."), 3),
+    **dict.fromkeys(("m", "mn", "mio", "mio.", "million", "millions", "millionen", "millones", "milioni"), 6),
+    **dict.fromkeys(("b", "bn", "mrd", "mrd.", "billion", "billions", "milliards", "milliarden", "miliardi"), 9),
+    **dict.fromkeys(("trillion", "trillions"), 12),
     "lakh": 5,
     "crore": 7,
 }

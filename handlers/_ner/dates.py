@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, field
 
 from handlers._ner.months import ENGLISH, is_plain_word, month_in_other_language, month_number
 from handlers._ner.spans import BLANK, DASH, GAP, DateOrder, Options, Span
@@ -34,7 +34,8 @@ _MONTH_DAY = re.compile(
     rf"(?<!\w){_WORD}\.?(?P<gap>{GAP}){_DAY}(?!\w|[.,:/]\d|{DASH}\w|{BLANK}?[%$\u20ac\u00a3])", re.IGNORECASE
 )
 _ABBREVIATED = re.compile(
-    rf"{_START}(?P<day>\d{{1,2}})(?P<sep>{DASH}|[/. ]){_WORD}\.?(?:(?P=sep)(?P<year>\d{{4}}|\d\d)|{BLANK}?['\u2019](?P<short>\d\d)){_END}"
+    rf"{_START}(?P<day>\d{{1,2}})(?P<sep>{DASH}|[/. ]){_WORD}\.?"
+    rf"(?:(?P=sep)(?P<year>\d{{4}}|\d\d)|{BLANK}?['\u2019](?P<short>\d\d)){_END}"
 )
 _NUMERIC = re.compile(
     rf"{_START}(?P<a>\d{{1,4}})(?P<sep>[./]|{DASH}|\.{BLANK})(?P<b>\d{{1,2}})(?P=sep)(?P<c>\d{{4}}|\d{{1,2}})(?:(?=T\d)|{_END})"
@@ -42,9 +43,11 @@ _NUMERIC = re.compile(
 _MONTH_SLASH_YEAR = re.compile(rf"{_START}(?P<month>0[1-9]|1[0-2])/{_YEAR}")
 _EAST_ASIAN = re.compile(r"(?<!\d)(?P<year>\d{4})\u5e74(?P<month>\d{1,2})\u6708(?P<day>\d{1,2})\u65e5")
 _NUMBER_CUE = re.compile(
-    r"(?:(?<!\w)(?:no|nr|nos|number|nummer|num\u00e9ro|n[\u00b0\u00ba]|id|ref|reference|az|aktenzeichen)|[#\u2116])[.:\s]{0,4}$",
+    r"(?:(?<!\w)(?:no|nr|nos|number|nummer|num\u00e9ro|n[\u00b0\u00ba]|id|ref|reference|az|aktenzeichen)|[#\u2116])"
+    r"[.:\s]{0,4}$",
     re.IGNORECASE,
 )
+_MAX_LOOKUPS = 64  # of 3 ms each
 _CAPITAL_AHEAD = re.compile(rf"{BLANK}[A-Z\u00c4\u00d6\u00dc]")
 
 
@@ -55,24 +58,39 @@ def find_dates(text: str, options: Options) -> Iterator[Span]:
     does not exist (31 February) keeps `norm` None when it is written with a month's name, and is no date otherwise.
     Two-digit years are those from 1969 to 2068, as in POSIX.
     """
-    for pattern, finder in _FINDERS:
+    reader = _Reader(options.date_order)
+    for pattern, read in _READINGS:
         for match in pattern.finditer(text):
-            if span := finder(match, options.date_order):
+            if span := read(match, reader):
                 yield span
 
 
-def _full(match: re.Match[str], _order: DateOrder | None) -> Span | None:
+@dataclass(frozen=True)
+class _Reader:
+    """What the reading of a text needs to know: how numeric dates go, and which unknown words were looked up."""
+
+    order: DateOrder | None
+    asked: set[str] = field(default_factory=set)
+
+    def month(self, word: str) -> int | None:
+        """The number of a month in any language; at most _MAX_LOOKUPS words of a text go to dateparser."""
+        known = month_number(word)
+        if known is None and (word in self.asked or len(self.asked) < _MAX_LOOKUPS):
+            self.asked.add(word)
+            return month_in_other_language(word)
+        return known
+
+
+def _full(match: re.Match[str], reader: _Reader) -> Span | None:
     if "gap" in match.re.groupindex and _lone_day(match):
         return None
-    month = month_number(match["month"])
-    if month is None and match.re is _DAY_MONTH_YEAR:
-        month = month_in_other_language(match["month"])
+    month = reader.month(match["month"]) if match.re is _DAY_MONTH_YEAR else month_number(match["month"])
     if match.re is _MONTH_DAY_YEAR and match["month"].lower() not in ENGLISH:
         return None
     return _named(match, int(match["year"]), month)
 
 
-def _abbreviated(match: re.Match[str], _order: DateOrder | None) -> Span | None:
+def _abbreviated(match: re.Match[str], _reader: _Reader) -> Span | None:
     if match["sep"] == " " and not match["short"]:
         return None
     return _named(match, _year(match["year"] or match["short"]), month_number(match["month"]))
@@ -88,14 +106,14 @@ def _named(match: re.Match[str], year: int, month: int | None) -> Span | None:
     return _span(match, [f"{year:04}-{month:02}-{day:02}" for day in days])
 
 
-def _month_year(match: re.Match[str], _order: DateOrder | None) -> Span | None:
+def _month_year(match: re.Match[str], _reader: _Reader) -> Span | None:
     month = month_number(match["month"])
     if month is None or is_plain_word(match["month"]):
         return None
     return _span(match, [f"{match['year']}-{month:02}"])
 
 
-def _day_and_month(match: re.Match[str], _order: DateOrder | None) -> Span | None:
+def _day_and_month(match: re.Match[str], _reader: _Reader) -> Span | None:
     word = match["month"]
     month = month_number(word)
     if month is None or is_plain_word(word) or _lone_day(match):
@@ -108,7 +126,7 @@ def _day_and_month(match: re.Match[str], _order: DateOrder | None) -> Span | Non
     return _span(match, [f"--{month:02}-{day:02}" for day in days])
 
 
-def _numeric(match: re.Match[str], order: DateOrder | None) -> Span | None:
+def _numeric(match: re.Match[str], reader: _Reader) -> Span | None:
     if _NUMBER_CUE.search(match.string, max(0, match.start() - 16), match.start()) or not _date_shaped(match):
         return None
     a, b, c = match["a"], match["b"], match["c"]
@@ -119,8 +137,8 @@ def _numeric(match: re.Match[str], order: DateOrder | None) -> Span | None:
     readings = {name: reading for name, reading in readings.items() if is_calendar_date(*reading)}
     if not readings:
         return None
-    if order in readings:
-        readings = {order: readings[order]}
+    if reader.order in readings:
+        readings = {reader.order: readings[reader.order]}
     if len(set(readings.values())) > 1:
         return Span("DATE", match.start(), match.end(), "rule:date")
     year, month, day = next(iter(readings.values()))
@@ -140,13 +158,13 @@ def _date_shaped(match: re.Match[str]) -> bool:
     return len(c) == 2 and len(a) <= 2 and (sep == "/" or (len(sep) == 1 and len(a) == len(b) == 2))
 
 
-def _month_slash_year(match: re.Match[str], _order: DateOrder | None) -> Span | None:
+def _month_slash_year(match: re.Match[str], _reader: _Reader) -> Span | None:
     if _NUMBER_CUE.search(match.string, max(0, match.start() - 16), match.start()):
         return None
     return _span(match, [f"{match['year']}-{match['month']}"])
 
 
-def _east_asian(match: re.Match[str], _order: DateOrder | None) -> Span | None:
+def _east_asian(match: re.Match[str], _reader: _Reader) -> Span | None:
     year, month, day = (int(match[name]) for name in ("year", "month", "day"))
     if not is_calendar_date(year, month, day):
         return None
@@ -175,8 +193,7 @@ def _span(match: re.Match[str], dates: list[str]) -> Span:
     return Span("DATE", match.start(), match.end(), "rule:date", norm, validated=True)
 
 
-_Finder = Callable[[re.Match[str], Any], Span | None]
-_FINDERS: tuple[tuple[re.Pattern[str], _Finder], ...] = (
+_READINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Reader], Span | None]], ...] = (
     (_DAY_MONTH_YEAR, _full),
     (_MONTH_DAY_YEAR, _full),
     (_ABBREVIATED, _abbreviated),

@@ -12,44 +12,56 @@ from collections.abc import Iterator
 from handlers._ner.spans import BLANK, Options, Span
 
 _NOUNS = (
-    "bar|state bar|docket|case|cause|file|state file|invoice|order|account|acct|customer|client|policy|claim|matter|patient|record"
-    "|medical record|registration|company|vat|tax|permit|licen[cs]e|serial|ticket|tracking|contract|purchase order|p\\.?o|quote"
-    "|quotation|booking|confirmation|member|membership|employee|passport|report|application|patent|certificate|receipt"
-    "|transaction|batch|delivery note|delivery|shipment|project|document|doc|complaint|appeal|incident|reservation|payment"
-    "|reference|ref|our ref|your ref|nhs|hospital|accession|specimen|sample|study|insurance|social security|subscriber|credit note"
-    "|rechnungs?|kunden|auftrags?|bestell|vertrags?|vorgangs?|liefer(?:schein)?|versicherungs?|patienten|steuer|beleg"
-    "|facture|commande|client|dossier|contrat|factura|pedido|expediente|fattura|ordine|pratica|factuur|klant"
-)
-_VALUE = (
-    r"(?P<value>"
-    r"\d:\d\d-(?:cv|cr|mc|mj|bk|ap)-\d{3,6}(?:-[A-Z]{2,4}){0,3}"  # federal courts: 3:08-cv-02214-SBA
-    rf"|(?:C|CV|CR|CIV|M){BLANK}\d\d-\d{{3,6}}(?:{BLANK}[A-Z]{{2,4}}(?![\w.]))?"  # and with blanks: C 08-02214 SBA
-    rf"|(?:[IVX]{{1,5}}|\d{{1,3}}){BLANK}[A-Z][A-Za-z]{{0,3}}{BLANK}\d{{1,5}}/\d\d(?!\d)"  # German courts: 3 C 123/24
-    r"|[A-Za-z0-9]{1,24}(?:[-\u2010\u2011\u2013/._][A-Za-z0-9]{1,24}){0,6}"
-    r")"
+    # courts and offices
+    r"bar|docket|case|cause|file|claim|matter|record|registration|permit|licen[cs]e|passport|report|application|patent"
+    r"|certificate|complaint|appeal|incident|document|doc|company|vat|tax|social security|reference|ref"
+    # trade
+    r"|invoice|order|p\.?o|account|acct|customer|client|policy|serial|ticket|tracking|contract|quote|quotation|booking"
+    r"|confirmation|reservation|receipt|transaction|payment|batch|delivery|delivery note|credit note|shipment|project"
+    # people and medicine
+    r"|insurance|member|membership|subscriber|employee|patient|nhs|hospital|accession|specimen|sample|study"
+    # German, French, Spanish, Italian, Dutch
+    r"|rechnungs?|kunden|auftrags?|bestell|vertrags?|vorgangs?|liefer(?:schein)?|versicherungs?|patienten|steuer|beleg"
+    r"|facture|commande|dossier|contrat|factura|pedido|expediente|fattura|ordine|pratica|factuur|klant"
 )
 _MARK = (
-    r"(?:nos?\b\.?|nrs?\b\.?|num(?:ber)?s?\b\.?|nummer\b|num\u00e9ro\b|n\.?[\u00b0\u00ba]\.?|#|\u2116|id\b\.?|code\b)"
+    r"(?:(?:nos?|nrs?|num(?:ber)?s?|id)\b\.?|(?:nummer|num[\u00e9\u00c9]ro|n[\u00fa\u00da]mero|numero|code)\b"
+    r"|n\.?[\u00b0\u00ba]\.?|n\.|#|\u2116)"
 )
-_STRONG = re.compile(
-    rf"(?<![^\W\d_])(?:(?:{_NOUNS})(?:{BLANK}|-)?{_MARK}(?:{BLANK}?(?:is|ist|lautet))?|(?:n[\u00b0\u00ba]|num\u00e9ro|n\u00famero|numero)"
-    rf"{BLANK}(?:de|di|del){BLANK}(?:{_NOUNS})|(?:our|your|my|unsere?|ihre?)?{BLANK}?(?:reference|ref|zeichen|referenz)\b\.?(?=[\s:])"
-    rf"|aktenzeichen|gesch\u00e4ftszeichen|az\.|(?:ust|ust-)-?id(?:-?nr\.?)?|vat{BLANK}reg\.?|mrn|sbn|ssn|isbn|doi|siret|siren|case|r\u00e9f\.?|account(?=:))"
-    rf"(?:{BLANK}{{0,2}}[:.]){{0,2}}(?:{BLANK}{{0,2}}\r?\n)?{BLANK}{{0,3}}#?{_VALUE}",
-    re.IGNORECASE,
+_OWN_NAMES = (
+    r"aktenzeichen|gesch[\u00e4\u00c4]ftszeichen|az\.|ust-?id(?:-?nr\.?)?|vat reg\.?|mrn|sbn|ssn|isbn|doi|siret|siren"
+    r"|account(?=:)|r[\u00e9\u00c9]f\.?|(?:reference|ref|zeichen|referenz)\b\.?(?=[\s:])"
 )
-_WEAK = re.compile(
-    rf"(?<![^\W\d_])(?i:{_NOUNS}|rechnung|bestellung|auftrag)s?(?:{BLANK}|{BLANK}?:{BLANK}?|{BLANK}?\r?\n){{1}}(?P<hash>#)?{_VALUE}"
+_COURT_VALUES = (
+    r"\d:\d\d-(?:cv|cr|mc|mj|bk|ap)-\d{3,6}(?:-[A-Z]{2,4}){0,3}"  # 3:08-cv-02214-SBA
+    rf"|(?:C|CV|CR|CIV){BLANK}\d\d-\d{{3,6}}(?:{BLANK}[A-Z]{{2,4}}(?![\w.]))?"  # C 08-02214 SBA
 )
-_NUMBERED = re.compile(rf"(?<![^\W\d_])(?:N[or]s?\.{BLANK}{{0,2}}|#|\u2116{BLANK}?|N[\u00b0\u00ba]\.?{BLANK}?){_VALUE}")
+_VALUE = (
+    rf"(?P<value>{_COURT_VALUES}"
+    rf"|(?:[IVX]{{1,5}}|\d{{1,3}}){BLANK}[A-Z][A-Za-z]{{0,3}}{BLANK}\d{{1,5}}/\d\d(?!\d)"  # German courts: 3 C 123/24
+    r"|[A-Za-z0-9]{1,24}(?:[-\u2010\u2011\u2013/._][A-Za-z0-9]{1,24}){0,6})"
+)
+_COLON = rf"(?:{BLANK}{{0,2}}[:.]){{0,2}}(?:{BLANK}{{0,2}}\r?\n)?{BLANK}{{0,3}}#?"
+_ANNOUNCEMENT = re.compile(
+    rf"(?<![^\W\d_])(?=[^\W_])(?:(?:{_NOUNS})(?:{BLANK}|-)?{_MARK}(?:{BLANK}(?:is|ist|lautet))?"
+    rf"|{_OWN_NAMES}|{_MARK}{BLANK}(?:de|di|del){BLANK}(?:{_NOUNS}))(?![^\W\d_]){_COLON}"
+)
+_NUMBER_SIGN = re.compile(
+    rf"(?<![^\W\d_])(?:(?:nos?|nr)\.{BLANK}{{0,2}}|#|\u2116{BLANK}?|n[\u00b0\u00ba]\.?{BLANK}?)(?=[^\W_])"
+)
+_NOUN = re.compile(
+    rf"(?<![^\W\d_])(?=[^\W_])(?:{_NOUNS}|rechnung|bestellung|auftrag)s?(?:{BLANK}?:)?(?:{BLANK}|\r?\n)#?(?=[^\W_])"
+)
+_VALUES = re.compile(_VALUE)
+_PREFIXES = (
+    "INV|PO|SO|RE|RG|CN|DN|ORD|ORDER|REF|TKT|CASE|CUST|KD|ACC|QU|QUO|RMA|SN|REQ|WO|JOB|CLM|POL|MRN|BK|TXN|PAT|CVE"
+)
 _SHAPE = re.compile(
-    rf"(?<![\w./@-])(?P<value>"
-    r"[A-Z]{1,6}[-/](?:19|20)\d\d[-/]\d{2,8}(?:[-/][A-Z0-9]{1,6})?"
-    r"|(?:INV|PO|SO|RE|RG|CN|DN|ORD|ORDER|REF|TKT|CASE|CUST|KD|ACC|QU|QUO|RMA|SN|REQ|WO|JOB|CLM|POL|MRN|BK|TXN|PAT)-?\d{3,12}(?:-\d{1,8})?"
-    r"|[A-Z]{2,6}-\d{5,12}|(?:19|20)\d\d-\d{2,3}-\d{4,6}"
-    r"|\d:\d\d-(?:cv|cr|mc|mj|bk|ap)-\d{3,6}(?:-[A-Z]{2,4}){0,3}"
-    rf"|(?:C|CV|CR|CIV){BLANK}\d\d-\d{{4,6}}(?:{BLANK}[A-Z]{{2,4}}(?![\w.]))?"
-    rf"|CVE-\d{{4}}-\d{{4,7}}"
+    rf"(?<![\w./@-])(?P<value>{_COURT_VALUES}"
+    r"|[A-Z]{1,6}[-/](?:19|20)\d\d[-/]\d{2,8}(?:[-/][A-Z0-9]{1,6})?"  # NW-2024-00317
+    rf"|(?:{_PREFIXES})-?\d{{3,12}}(?:-\d{{1,8}})?"
+    r"|[A-Z]{2,6}-\d{5,12}"
+    r"|(?:19|20)\d\d-\d{2,3}-\d{4,6}"  # 2017-03-1235
     r")(?![\w@]|[-/]\w)"
 )
 _AND_ANOTHER = re.compile(rf"(?:,|;|{BLANK}?&|{BLANK}(?:and|und|et|y|or))(?:,?{BLANK}(?:and|und))?{BLANK}{_VALUE}")
@@ -61,22 +73,31 @@ _NO_IDENTIFIERS = re.compile(r"(?:ISO|IEC|DIN|EN|RFC|IEEE|UTF|SHA|COVID|SARS|MPE
 _DATE_LIKE = re.compile(r"\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d\d)")
 
 
+# Cues are sought in lower case: sre skips a branch by its first letter only when it need not fold case itself.
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
 def find_ids(text: str, _options: Options) -> Iterator[Span]:
-    """Yield identifiers; `norm` is {"id"} without blanks around separators. There is no checking them."""
-    for pattern, source, least_digits in (
-        (_STRONG, "rule:id_cue", 2),
-        (_NUMBERED, "rule:id_number", 4),
-        (_WEAK, "rule:id_noun", 3),
-        (_SHAPE, "rule:id_shape", 3),
-    ):
-        for match in pattern.finditer(text):
-            start, end = match.span("value")
-            value = match["value"]
-            if not _acceptable(text, value, end, least_digits) or (pattern is _WEAK and not _looks_assigned(match)):
-                continue
-            yield Span("ID", start, end, source, {"id": value})
-            if pattern is not _SHAPE:
-                yield from _list_of(text, value, end, source)
+    """Yield identifiers; `norm` is {"id"}, as written. There is no checking them."""
+    lower = text.translate(_LOWER)
+    for cue in _ANNOUNCEMENT.finditer(lower):
+        yield from _values_behind(text, cue.end(), "rule:id_cue", 2)
+    for cue in _NUMBER_SIGN.finditer(lower):
+        yield from _values_behind(text, cue.end(), "rule:id_number", 4)
+    for cue in _NOUN.finditer(lower):
+        value = _VALUES.match(text, cue.end())
+        if value and _looks_assigned(value["value"], hashed=text[cue.end() - 1] == "#"):
+            yield from _values_behind(text, cue.end(), "rule:id_noun", 3)
+    for shape in _SHAPE.finditer(text):
+        if not _NO_IDENTIFIERS.match(shape["value"]):
+            yield Span("ID", shape.start(), shape.end(), "rule:id_shape", {"id": shape["value"]})
+
+
+def _values_behind(text: str, position: int, source: str, least_digits: int) -> Iterator[Span]:
+    value = _VALUES.match(text, position)
+    if value and _acceptable(text, value["value"], value.end(), least_digits):
+        yield Span("ID", value.start(), value.end(), source, {"id": value["value"]})
+        yield from _list_of(text, value["value"], value.end(), source)
 
 
 def _list_of(text: str, value: str, end: int, source: str) -> Iterator[Span]:
@@ -99,13 +120,12 @@ def _acceptable(text: str, value: str, end: int, least_digits: int) -> bool:
     )
 
 
-def _looks_assigned(match: re.Match[str]) -> bool:
+def _looks_assigned(value: str, *, hashed: bool) -> bool:
     """Behind a bare noun: capitals and digits, or a long number; "order 12 chairs" and "claims 2019" are neither."""
-    value = match["value"]
     if _DATE_LIKE.fullmatch(value) or any(char.islower() for char in value):
         return False
     digits = sum(map(str.isdigit, value))
-    return bool(match["hash"]) or digits >= 5 or (digits >= 3 and any(char.isupper() for char in value))
+    return hashed or digits >= 5 or (digits >= 3 and any(char.isupper() for char in value))
 
 
 def _build(value: str) -> str:

@@ -12,24 +12,26 @@ from typing import Any
 from handlers._ner.spans import BLANK, Options, Span
 from handlers._ner.validate import PhoneCheck, check_phone
 
-_DIGITS_RUN = r"(?:[ \u00a0\u2007\u2009\u202f.\-\u2010-\u2013\u2212/()]{0,2}\d){5,18}"
+_DIGITS_RUN = r"(?:[ \u00a0\u2007\u2009\u202f.\-\u2010-\u2013\u2212/()]{0,3}\d){5,18}"
 _CANDIDATE = re.compile(
     rf"(?<![\w+$\u20ac\u00a3#,.])(?<!\w[-\u2010-\u2013\u2212/])(?:\+{BLANK}?\(?\d|\(\+?\d{{1,5}}\)|\d){_DIGITS_RUN}"
 )
 _EXTENSION = re.compile(rf"{BLANK}?,?{BLANK}?(?i:ext\.?|extension|x|durchwahl|dw){BLANK}?\d{{1,5}}(?!\w)")
 _GROUP_END = re.compile(r"\d(?!\d)")
 _CUE = re.compile(
-    r"(?<![^\W_])(?:tele(?:ph|f)ones?|t\u00e9l\u00e9phone|tel\u00e9fono|phones?|t[e\u00e9]l|t\u00e9l\u00e9copie|fono|ph"
+    r"(?<![^\W_])(?:tele(?:ph|f)one?s?|t\u00e9l\u00e9phone|tel\u00e9fono|phones?|t[e\u00e9]l|t\u00e9l\u00e9copie|fono|ph"
     r"|fax|facsimile|tele(?:f)?ax|mobile?|mobil|m\u00f3vil|cell|cellulare|portable|handy|hotline|call(?:ing)?|dial|ring|whatsapp|sms"
     r"|rufnummer|telefonnummer|[tfm](?=:))"
     r"(?:[\s:.()\u2013\-#/]{1,3}(?:no|nr|number|nummer|us|me|him|her|them|at|on|is|under|unter|office|direct|line|mobile"
     r"|fax|main|toll|free|work|home|day|the|or|and|n[\u00b0\u00ba]|au|al|il)(?![^\W_])){0,4}[\s:.()\u2013\-#]{0,4}$",
     re.IGNORECASE,
 )
+_BETWEEN_CUE_AND_NUMBER = " \t\r\n.:()\u2013-#\u00b0\u00ba\u00a0\u202f"
 _AFTER_PHONE = re.compile(r"(?:\s?[,;/|]\s?|\s(?:or|and|oder|und|ou|et)\s|\s{1,3})$")
 _NORTH_AMERICAN = re.compile(r"\(?[2-9]\d\d\)?[ .\-\u2010-\u2013\u00a0/]{0,2}[2-9]\d\d[ .\-\u2010-\u2013\u00a0]?\d{4}")
 _NATIONAL = re.compile(r"\(0\d{1,4}\)[ \d\-/]{5,14}")
 _MAX_DIGITS = 15  # ITU-T E.164
+_MAX_READINGS = 6  # each costs tens of microseconds, and a page of "(1)(1)(1)" has many runs
 
 
 def find_phones(text: str, options: Options) -> Iterator[Span]:
@@ -53,7 +55,9 @@ def find_phones(text: str, options: Options) -> Iterator[Span]:
 
 
 def _is_cued(text: str, start: int) -> bool:
-    return _CUE.search(text, max(0, start - 48), start) is not None
+    before = text[max(0, start - 48) : start]
+    # Most numbers follow no word at all; asking that first keeps tables of figures cheap.
+    return before.rstrip(_BETWEEN_CUE_AND_NUMBER)[-1:].isalpha() and _CUE.search(before) is not None
 
 
 def _phone(text: str, match: re.Match[str], cued: bool, regions: tuple[str, ...]) -> Span | None:
@@ -73,7 +77,9 @@ def _readings(run: str) -> list[str]:
     """The run cut after each group of digits, longest first: the next column may have been taken for a part."""
     ends = [found.end() for found in _GROUP_END.finditer(run)]
     cuts = [run[:end] for end in reversed(ends)]
-    return [cut for cut in cuts if 6 <= sum(map(str.isdigit, cut)) <= _MAX_DIGITS and cut.count("(") == cut.count(")")]
+    digits = {cut: sum(map(str.isdigit, cut)) for cut in cuts}
+    balanced = [cut for cut in cuts if 6 <= digits[cut] <= _MAX_DIGITS and cut.count("(") == cut.count(")") <= 2]
+    return balanced[:_MAX_READINGS]
 
 
 def _check(number: str, regions: tuple[str, ...]) -> PhoneCheck:

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from handlers._ner.spans import BLANK, DASH, Options, Span
 
-_ZONE = rf"(?:{BLANK}?\(?(?P<zone>UTC|GMT|CET|CEST|MEZ|MESZ|BST|IST|JST|[ECMP][SD]?T)(?!\w)\)?|(?P<utc>Z)(?!\w)|(?<=:\d\d:\d\d)(?P<offset>[+\u2212-]\d\d:?\d\d)(?!\d))?"
+_ZONE = (
+    rf"(?:{BLANK}?\(?(?P<zone>UTC|GMT|CET|CEST|MEZ|MESZ|BST|IST|JST|[ECMP][SD]?T)(?!\w)\)?|(?P<utc>Z)(?!\w)"
+    r"|(?<=:\d\d:\d\d)(?P<offset>[+\u2212-]\d\d:?\d\d)(?!\d))?"
+)
 _HALF = r"(?P<half>[aApP])(?:\.[mM]\.|\.?[mM](?!\w))"
 _START = r"(?<![\w.,:/$\u20ac\u00a3#])"
 _AFTER_ISO_DATE = r"(?<=\d\d-\d\dT)"
@@ -15,7 +18,8 @@ _HOUR = r"(?P<hour>[01]?\d|2[0-4])"
 _SECONDS = r"(?::(?P<second>[0-5]\d)(?:[.,]\d{1,6})?)?"
 
 _CLOCK = re.compile(
-    rf"(?:{_START}(?:(?<!\d{DASH})|(?<=:\d\d{DASH}))|{_AFTER_ISO_DATE}){_HOUR}:(?P<minute>[0-5]\d){_SECONDS}(?:{BLANK}?{_HALF})?{_ZONE}(?![\w:]|[.,]\d)"
+    rf"(?:{_START}(?:(?<!\d{DASH})|(?<=:\d\d{DASH}))|{_AFTER_ISO_DATE})"
+    rf"{_HOUR}:(?P<minute>[0-5]\d){_SECONDS}(?:{BLANK}?{_HALF})?{_ZONE}(?![\w:]|[.,]\d)"
 )
 _HALF_DAY = re.compile(rf"{_START}(?P<hour>1[0-2]|0?[1-9])(?:[.](?P<minute>[0-5]\d))?(?P<blank>{BLANK}?){_HALF}{_ZONE}")
 _IN_WORDS = re.compile(
@@ -23,8 +27,8 @@ _IN_WORDS = re.compile(
     rf"|{_START}(?P<h>[01]?\d|2[0-4]){BLANK}?[hH]{BLANK}?(?P<min>[0-5]\d)(?!\w)",
 )
 _CUE = re.compile(
-    rf"(?<!\w)(?:at|by|from|until|till|before|after|um|ab|bis|von|vor|\u00e0|a las|alle|om|as|time|uhrzeit|mon|tue|wed|thu|fri"
-    rf"|sat|sun|\w{{3,6}}day|(?:19|20)\d\d,?)[:\s]{{1,2}}$|[\w.]{BLANK}?{DASH}{BLANK}?$",
+    rf"(?<!\w)(?:at|by|from|until|till|before|after|um|ab|bis|von|vor|\u00e0|a las|alle|om|as|time|uhrzeit"
+    rf"|mon|tue|wed|thu|fri|sat|sun|\w{{3,6}}day|(?:19|20)\d\d,?)[:\s]{{1,2}}$|[\w.]{BLANK}?{DASH}{BLANK}?$",
     re.IGNORECASE,
 )
 _GERMAN_AM = re.compile(rf"{BLANK}(?:[A-Z\u00c4\u00d6\u00dc]|\d)")

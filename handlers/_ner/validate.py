@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def iban_checksum_ok(iban: str) -> bool:
 def is_calendar_date(year: int, month: int, day: int) -> bool:
     """Whether that day exists; 31 February does not."""
     try:
-        datetime.date(year, month, day)
+        dt.date(year, month, day)
     except ValueError:
         return False
     return True
