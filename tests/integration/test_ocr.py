@@ -67,8 +67,10 @@ def code_of(work, *arguments, **fields):
 
 
 class TestReading:
-    @pytest.mark.parametrize("engine", ["tesserocr", "tesseract"])
+    @pytest.mark.parametrize("engine", ["tesserocr", "tesseract", "rapidocr"])
     def test_the_sample_page_is_read_with_few_errors(self, engine, sample_page, link):
+        if engine == "rapidocr":
+            pytest.importorskip("rapidocr", reason="the more accurate engine is not installed")
         path, truth = sample_page
         result = run(link, path.read_bytes(), engine=engine)
         assert line_error(truth, result["text"]) <= 0.015
@@ -145,8 +147,10 @@ class TestReading:
 
 
 def _read_in_worker(link, file_id, results):
-    result = ocr(OcrPayload(source={"file_id": file_id}, engine="tesserocr"), make_context(link, "ocr"))
-    results.put((result["engine"]["preloaded"], result["text"].replace("\n\n", "\n")))
+    picture = ocr(OcrPayload(source={"file_id": file_id}, engine="tesserocr"), make_context(link, "ocr"))
+    pdf = run(LocalLink(link.directory), documents.text_pdf([TestPdf.LONG]))
+    assert pdf["text"].splitlines() == list(TestPdf.LONG)
+    results.put((picture["engine"]["preloaded"], picture["text"].replace("\n\n", "\n")))
 
 
 class TestPdf:
@@ -296,10 +300,7 @@ class TestRefusals:
         assert code_of(run, link, bomb) == "too_many_pixels"
 
     def test_a_tiff_whose_directories_run_in_a_circle_ends(self, link):
-        try:
-            assert run(link, documents.looping_tiff())["document"]["pages_total"] == 2
-        except PermanentError as error:
-            assert error.code in {"corrupt_file", "too_many_pages"}
+        assert run(link, documents.looping_tiff())["document"]["pages_total"] == 2
 
     def test_a_large_pdf_is_read_in_parts(self, link):
         result = run(link, documents.text_pdf([[]] * 201), pages="200-")
