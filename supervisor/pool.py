@@ -70,6 +70,8 @@ class SlotReport:
     pid: int
     job: Call | None
     since_s: float
+    rss_mb: float | None
+    """Resident memory of the worker itself."""
 
 
 class WorkerPool:
@@ -90,7 +92,7 @@ class WorkerPool:
         self._resized = asyncio.Event()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._spawning = asyncio.Lock()
-        self._hopeless = 0
+        self._failed_starts = 0
         self._forkserver_pid = 0
 
     @property
@@ -107,9 +109,20 @@ class WorkerPool:
         """Return the slots as they are."""
         now = time.monotonic()
         return [
-            SlotReport(index, entry.state.value, entry.slot.pid, entry.job, now - entry.since)
+            SlotReport(
+                index,
+                entry.state.value,
+                entry.slot.pid,
+                entry.job,
+                now - entry.since,
+                process_tree.rss_mb(entry.slot.pid),
+            )
             for index, entry in sorted(self._slots.items())
         ]
+
+    def has_free(self) -> bool:
+        """Tell whether a slot could take a job now."""
+        return any(self._is_free(entry) for entry in self._slots.values())
 
     def reserve(self) -> list[Seat]:
         """Promise all free slots to the caller, who must `run` on or `release` each."""
@@ -205,7 +218,6 @@ class WorkerPool:
             log.warning("worker.not_preloaded", slot=entry.slot.index, hint="every worker loads its own modules")
         log.debug("worker.started", slot=entry.slot.index, pid=entry.slot.pid)
         entry.failures = 0
-        self._hopeless = -1
         entry.recycle_after = round(self.limits.max_jobs_per_worker * (0.9 + 0.2 * self._random()))
         entry.enter(SlotState.IDLE)
         self.first_worker_ready.set()
@@ -219,13 +231,7 @@ class WorkerPool:
         log.error(
             "worker.start_failed", slot=entry.slot.index, failures=entry.failures, retry_in_s=delay, reason=reason
         )
-        if self._hopeless >= 0:
-            self._hopeless += 1
-            if self._hopeless >= HOPELESS_STARTS:
-                last = reason.strip().splitlines()[-1]
-                raise WorkersCannotStartError(
-                    f"no worker could be started in {HOPELESS_STARTS} tries; the last: {last}"
-                )
+        self._give_up_if_hopeless(reason)
         entry.looked_at.clear()
         try:
             async with asyncio.timeout(delay):
@@ -234,6 +240,12 @@ class WorkerPool:
                     entry.looked_at.clear()
         except TimeoutError:
             return
+
+    def _give_up_if_hopeless(self, reason: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= HOPELESS_STARTS and not self.first_worker_ready.is_set():
+            last = reason.strip().splitlines()[-1]
+            raise WorkersCannotStartError(f"no worker could be started in {HOPELESS_STARTS} tries; the last: {last}")
 
     async def _until_spent(self, entry: _Entry) -> None:
         """Return when the worker is dead, due for recycling or no longer wanted, and runs no job."""

@@ -85,6 +85,14 @@ def measure(pid: int) -> TreeUsage | None:
     return TreeUsage(cpu_s, rss / _MB)
 
 
+def rss_mb(pid: int) -> float | None:
+    """Return the resident memory of one process in megabytes; None if it is gone, or `pid` is 0."""
+    try:
+        return round(psutil.Process(pid).memory_info().rss / _MB, 1) if pid else None
+    except psutil.NoSuchProcess:
+        return None
+
+
 def is_alive(pid: int, created_at: float) -> bool:
     """Tell whether the process `pid` that was created at `created_at` (seconds since the epoch) still runs."""
     try:

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import time
+import uuid
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -40,6 +41,9 @@ log = structlog.get_logger("supervisor.slot")
 
 BEGIN_TIMEOUT_S = 30.0
 """From handing over a job to the worker's word that it begins."""
+
+
+_DYING_TIMEOUT_S = 1.0
 
 
 class StopReason(StrEnum):
@@ -237,7 +241,9 @@ class WorkerSlot:
                 await worker.close()
             if outcome is not None:
                 return outcome
-        blameless = not worker.died.done()  # the executor broke but the worker lives: the fork server is gone
+        # the pipe of a dying worker closes a moment before it is dead; one that lives on has lost its fork server
+        await asyncio.wait({worker.died}, timeout=_DYING_TIMEOUT_S)
+        blameless = not worker.died.done()
         result.add_done_callback(lambda late: late.cancelled() or late.exception())
         broken = result.done() and isinstance(result.exception(), BrokenProcessPool)
         exit_code = await worker.close()
@@ -249,10 +255,18 @@ class WorkerSlot:
 
     def _decode(self, attempt: _Attempt, data: bytes) -> AnyOutcome | None:
         try:
-            return _reported(attempt, decode_outcome(data, self._spool))
+            return _reported(attempt, self._keep_file(decode_outcome(data, self._spool)))
         except ValueError as error:
             log.warning("worker.nonsense", slot=self.index, reason=str(error))
             return None
+
+    def _keep_file(self, said: Returned | Raised | Stopped) -> Returned | Raised | Stopped:
+        """Move a large result out of the spool folder, which belongs to the slot's next job from now on."""
+        if not isinstance(said, Returned) or said.spool_file is None:
+            return said
+        kept = self._spool.parent / f"result-{uuid.uuid4().hex}.json"
+        Path(said.spool_file).replace(kept)
+        return replace(said, spool_file=str(kept))
 
     def _read_output(self) -> str:
         """Return the last `log_kb` kilobytes of what the attempt printed."""

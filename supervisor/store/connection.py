@@ -20,6 +20,7 @@ from pymongo.write_concern import WriteConcern
 
 from supervisor.codec import TOLERANT
 from supervisor.errors import DatabaseRefusedError, DatabaseUnreachableError, SupervisorError
+from supervisor.store.patience import first_line
 
 CALL_TIMEOUT_S = 5.0
 """Deadline in seconds of every single call to the database."""
@@ -131,12 +132,10 @@ def redact(uri: str) -> str:
 def explain_connection_error(error: PyMongoError, uri: str, wait_s: float) -> SupervisorError:
     """Turn pymongo's error at connecting into one line that a user can act on."""
     if isinstance(error, OperationFailure) and error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED):
-        return DatabaseRefusedError(f"{redact(uri)} refuses the credentials: {_first_line(error)}")
+        return DatabaseRefusedError(f"{redact(uri)} refuses the credentials: {first_line(error)}")
     if isinstance(error, OperationFailure):
-        return DatabaseRefusedError(f"{redact(uri)} answers with an error: {_first_line(error)}")
-    return DatabaseUnreachableError(
-        f"MongoDB at {redact(uri)} did not answer within {wait_s:g} s: {_first_line(error)}"
-    )
+        return DatabaseRefusedError(f"{redact(uri)} answers with an error: {first_line(error)}")
+    return DatabaseUnreachableError(f"MongoDB at {redact(uri)} did not answer within {wait_s:g} s: {first_line(error)}")
 
 
 def _make_client(make: Callable[[], Any], uri: str) -> Any:
@@ -144,10 +143,6 @@ def _make_client(make: Callable[[], Any], uri: str) -> Any:
         return make()
     except (PyMongoError, ValueError) as error:
         raise DatabaseRefusedError(f"mongo.uri: {_without_secrets(str(error), uri)}") from None
-
-
-def _first_line(error: PyMongoError) -> str:
-    return str(error).splitlines()[0].split(", Timeout:")[0].split(" (configured timeouts:")[0]
 
 
 def _without_secrets(message: str, uri: str) -> str:

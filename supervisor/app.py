@@ -1,0 +1,168 @@
+"""The composition root: builds the real store, pool and watcher, runs them, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+
+from supervisor import __version__, forkserver, host, logs
+from supervisor.config import Settings
+from supervisor.config_loading import LoadedConfig, Overrides
+from supervisor.config_watcher import ConfigWatcher
+from supervisor.dispatcher import Dispatcher
+from supervisor.embedded import EmbeddedMongo
+from supervisor.execution import Services
+from supervisor.heartbeat import Heartbeat
+from supervisor.lease_keeper import LeaseKeeper
+from supervisor.live import Live
+from supervisor.pool import PoolLimits, WorkerPool
+from supervisor.reaper import Reaper, Retention
+from supervisor.recorder import Recorder
+from supervisor.registry import REGISTRY, import_modules
+from supervisor.store import schema
+from supervisor.store.claims import ClaimStore, Owner
+from supervisor.store.connection import connect, redact
+from supervisor.store.files import FileStore
+from supervisor.store.leases import LeaseStore
+from supervisor.store.patience import first_line
+from supervisor.store.presence import PresenceStore
+from supervisor.store.results import ResultStore
+from supervisor.store.retention import RetentionStore
+from supervisor.supervisor import Parts, Supervisor
+from supervisor.wakeup import Wakeup
+from supervisor.workspace import open_workspace
+
+log = structlog.get_logger("supervisor")
+
+Database = AsyncDatabase[dict[str, Any]]
+
+
+def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None) -> int:
+    """Run a supervisor in the foreground until TERM or INT; return the exit code.
+
+    Raises SupervisorError where it cannot start: a database that is not reachable or not safe, workers that die.
+    """
+    settings = loaded.settings
+    logs.configure(settings.log.level, settings.log.format)
+    for warning in loaded.warnings:
+        log.warning("config.warning", reason=warning)
+    for failure in import_modules(settings.pool.modules):
+        log.error("handler.import_failed", module=failure.module, reason=failure.reason)
+    forkserver.prepare(list(settings.pool.modules), settings.pool.threads_per_worker, environ)
+    with _mongo_uri(settings, data_dir) as uri:
+        asyncio.run(_supervise(loaded, environ, overrides, uri))
+    return 0
+
+
+def leave(code: int) -> None:
+    """End this process now. A hung worker's executor would make the interpreter's own exit wait for it for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def _mongo_uri(settings: Settings, data_dir: Path | None) -> Iterator[str]:
+    if not settings.mongo.embedded:
+        yield settings.mongo.uri
+        return
+    with EmbeddedMongo(data_dir, settings.mongo.wait_s) as mongo:
+        yield mongo.uri
+
+
+async def _supervise(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, uri: str) -> None:
+    settings, workspace = loaded.settings, open_workspace()
+    try:
+        async with _database(settings, uri) as database:
+            await _prepare_collection(database, settings.mongo.collection)
+            supervisor = await _build(loaded, database, workspace)
+            supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
+            _install_signals(supervisor)
+            await supervisor.run()
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings, uri: str) -> AsyncIterator[Database]:
+    database = await connect(uri, settings.mongo.database, wait_s=settings.mongo.wait_s)
+    log.info("database.connected", uri=redact(uri), database=settings.mongo.database)
+    try:
+        yield database
+    finally:
+        await database.client.close()
+
+
+async def _prepare_collection(database: Database, collection: str) -> None:
+    """Create what an empty collection lacks; of one with jobs in it, only say what is missing."""
+    try:
+        if await schema.is_empty(database, collection):
+            for step in await schema.ensure(database, collection):
+                log.info("database.prepared", step=step)
+            return
+        for index in await schema.missing_indexes(database, collection):
+            log.warning("database.index_missing", index=index.name, without_it_suffers=index.purpose,
+                        hint="run: python -m supervisor init")  # fmt: skip
+    except PyMongoError as error:  # a member may be down; that is no reason not to work
+        log.warning("database.not_prepared", reason=first_line(error), hint="run: python -m supervisor init")
+
+
+async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> Supervisor:
+    """Put the parts together. Randomness and wall-clock time enter here."""
+    settings, collection = loaded.settings, loaded.settings.mongo.collection
+    rng = random.SystemRandom().random
+    me = host.identity()
+    owner = Owner(f"{me['host']}-{os.getpid()}-{uuid.uuid4().hex[:8]}", me["host"])
+    live = Live(settings, REGISTRY.handlers)
+    pool = WorkerPool(workspace, settings.pool.modules, PoolLimits(), rng)
+    leases, results = LeaseStore(database, collection, owner), ResultStore(database, collection)
+    claims, presence = ClaimStore(database, collection, owner), PresenceStore(database, owner.supervisor)
+    recorder, wakeup = Recorder(results), Wakeup(database, collection, rng)
+    retention = RetentionStore(database, collection)
+
+    def on_recorded(change: Any) -> None:
+        live.count(change)
+        if change.run_in_s is not None:
+            wakeup.ring_in(change.run_in_s)
+
+    services = Services(owner, pool, recorder, results, FileStore(database, collection), retention, rng, on_recorded)
+    reaper = Reaper(live, leases, results, claims, presence, rng)
+    log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
+    with contextlib.suppress(PyMongoError):  # their leases expire in any case
+        await reaper.release_dead_predecessors(me["host"])
+    parts = Parts(
+        live=live,
+        pool=pool,
+        dispatcher=Dispatcher(live, claims, wakeup, services),
+        recorder=recorder,
+        lease_keeper=LeaseKeeper(live, leases, recorder, owner),
+        reaper=reaper,
+        retention=Retention(live, retention),
+        wakeup=wakeup,
+        heartbeat=Heartbeat(live, pool, presence, {**me, "version": __version__}),
+        presence=presence,
+    )
+    return Supervisor(parts, loaded)
+
+
+def _install_signals(supervisor: Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, supervisor.stop)
+    loop.add_signal_handler(signal.SIGINT, supervisor.stop)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
+    loop.add_signal_handler(signal.SIGTTIN, supervisor.resize_by, 1)
+    loop.add_signal_handler(signal.SIGTTOU, supervisor.resize_by, -1)
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.log_state)

@@ -1,0 +1,123 @@
+"""The dispatcher: free slots first, then a claim for exactly as many jobs, then an execution for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.execution import Execution, Services, boot_time_s
+from supervisor.limits import claimed, limits_of
+from supervisor.live import Live
+from supervisor.store.claims import Claim, ClaimStore, Seat
+from supervisor.store.patience import first_line
+from supervisor.wakeup import Wakeup
+
+log = structlog.get_logger("supervisor.dispatcher")
+
+_RETRY_S = 1.0
+
+
+class Dispatcher:
+    """Claims jobs for free slots until cancelled; what it has started goes on without it."""
+
+    def __init__(self, live: Live, claims: ClaimStore, wakeup: Wakeup, services: Services) -> None:
+        self._live = live
+        self._claims = claims
+        self._wakeup = wakeup
+        self._services = services
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failing = False
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """The executions under way, as tasks."""
+        return self._tasks
+
+    async def run(self) -> None:
+        """Fill free slots for ever. Raises what an execution died of: that is a bug, and never silent."""
+        while True:
+            self._wakeup.listen()
+            await self._wait_for_free_slot()
+            if not await self._fill():
+                await self._wakeup.wait()
+            self._raise_bugs()
+
+    async def _wait_for_free_slot(self) -> None:
+        pool = self._services.pool
+        while not pool.has_free():
+            pool.changed.clear()
+            await pool.changed.wait()
+            self._raise_bugs()
+
+    async def _fill(self) -> bool:
+        """Claim for all free slots, once; tell whether any job was found."""
+        seats = self._services.pool.reserve()
+        claim = asyncio.create_task(self._claim(seats), name="claim")
+        # shielded: a claim cancelled half way would leave jobs claimed by nobody
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            await asyncio.wait({claim})
+            raise
+
+    async def _claim(self, seats: Sequence[Seat]) -> bool:
+        unused = {seat.slot: seat for seat in seats}
+        try:
+            async with self._live.claiming:
+                for claim in await self._next_jobs(seats):
+                    del unused[claim.seat.slot]
+                    self._start(claim, self._sent_at)
+        finally:
+            for seat in unused.values():
+                self._services.pool.release(seat)
+        return len(unused) < len(seats)
+
+    async def _next_jobs(self, seats: Sequence[Seat]) -> list[Claim]:
+        settings = self._live.settings
+        self._sent_at = boot_time_s()
+        try:
+            claims = await self._claims.claim(
+                self._room(), seats, lease_s=settings.lease.seconds, payload_kb=settings.limits.payload_kb
+            )
+        except PyMongoError as error:
+            if not self._failing:
+                log.warning("database.unavailable", during="claiming", reason=first_line(error))
+            self._failing = True
+            await asyncio.sleep(_RETRY_S)
+            return []
+        if self._failing:
+            self._failing = False
+            log.info("database.back", during="claiming")
+        return claims
+
+    def _room(self) -> dict[str, int]:
+        """How many more jobs of each claimed handler may run here."""
+        running, settings = self._live.running(), self._live.settings
+        room = {
+            spec.name: limits_of(spec, settings).max_running - running[spec.name]
+            for spec in claimed(self._live.handlers, settings)
+        }
+        return {name: free for name, free in room.items() if free > 0}
+
+    def _start(self, claim: Claim, sent_at: float) -> None:
+        settings = self._live.settings
+        limits = limits_of(self._live.handlers[claim.job.handler], settings)
+        execution = Execution(claim, limits, settings, self._services, sent_at + settings.lease.seconds)
+        self._live.executions.add(execution)
+        task = asyncio.create_task(self._run(execution), name=f"job {claim.job.id}")
+        self._tasks.add(task)
+
+    async def _run(self, execution: Execution) -> None:
+        try:
+            await execution.run()
+        finally:
+            self._live.executions.discard(execution)
+            self._services.pool.changed.set()  # a capped handler may have room again
+
+    def _raise_bugs(self) -> None:
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()

@@ -1,0 +1,215 @@
+"""One attempt of one job, from its claim to its record, as a recipe of named steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.config import Settings
+from supervisor.core.job import ENDED, Status
+from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned
+from supervisor.core.transitions import Transition, decide
+from supervisor.limits import HandlerLimits, timeout_of
+from supervisor.pool import WorkerPool
+from supervisor.recorder import Recorder
+from supervisor.slot import StopReason
+from supervisor.store.claims import Claim, Owner
+from supervisor.store.files import FileStore
+from supervisor.store.patience import first_line, until_answered
+from supervisor.store.results import Ended, ResultRefusedError, ResultStore
+from supervisor.store.retention import RetentionStore
+from supervisor.wire import Call, spool_file
+
+log = structlog.get_logger("supervisor.job")
+
+PROGRESS_EVERY_S = 0.5
+"""Progress is written at most this often; the last report goes out with the result in any case."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What every execution works with."""
+
+    owner: Owner
+    pool: WorkerPool
+    recorder: Recorder
+    results: ResultStore
+    files: FileStore
+    retention: RetentionStore
+    random: Callable[[], float]
+    on_recorded: Callable[[Transition], None]
+
+
+@dataclass(eq=False)
+class Execution:
+    """Takes one claimed job to its end. `trusted_until` is kept by the lease keeper (seconds, boot-time clock)."""
+
+    claim: Claim
+    limits: HandlerLimits
+    settings: Settings
+    services: Services
+    trusted_until: float
+    _progress: dict[str, Any] | None = None
+    _progress_writer: asyncio.Task[None] | None = None
+    _requests: int = 0
+    _log: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        job = self.claim.job
+        self._log = log.bind(job_id=str(job.id), handler=job.handler, attempt=job.attempt)
+        if job.trace:
+            self._log = self._log.bind(trace=job.trace)
+
+    async def run(self) -> None:
+        """Run the job, decide what its outcome means, record that, and say so in one line."""
+        self._log.debug("job.started", slot=self.claim.seat.slot)
+        outcome = await self.services.pool.run_job(self.claim.seat, self._call(), self)
+        change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
+        recorded = await self._record(change)
+        self._say(recorded or change, recorded is not None)
+        if recorded is not None:
+            self.services.on_recorded(recorded)
+
+    def stop(self, reason: StopReason) -> None:
+        """Order the job to stop."""
+        self.services.pool.stop_job(self.claim.seat.slot, reason)
+
+    def _call(self) -> Call:
+        job = self.claim.job
+        return Call(
+            handler=job.handler,
+            job_id=job.id,
+            attempt=job.attempt,
+            token=job.token,
+            timeout_s=timeout_of(job, self.limits),
+            settings=dict(self.limits.settings),
+            payload=self.claim.payload,
+            result_inline_bytes=self.settings.limits.result_inline_kb * 1024,
+            trace=job.trace,
+        )
+
+    async def _record(self, change: Transition) -> Transition | None:
+        """Write the transition; return it as it was written, None where the lease was lost and nothing was."""
+        await self._stop_progress_writer()
+        answer = await self.services.recorder.record(await self._ended(change))
+        if isinstance(answer, ResultRefusedError):
+            refused = Raised(
+                kind=ErrorKind.RESULT,
+                error=ErrorInfo(f"the database refuses the result: {answer}", "NotStorableError"),
+                usage=change.ended.usage,
+                logs=change.ended.logs,
+            )
+            return await self._record(decide(change.job, refused, self.limits.policy, self.services.random))
+        return change if answer else None
+
+    async def _ended(self, change: Transition) -> Ended:
+        file_id = None
+        if isinstance(change.ended, Returned) and change.ended.spool_file is not None:
+            path = Path(change.ended.spool_file)
+            name = f"result-{self.claim.job.id}.json"
+            store = self.services.files.store
+            file_id = await until_answered(lambda: store(name, path, self.claim.job), "storing a large result")
+            await asyncio.to_thread(path.unlink)
+        return Ended(change, self.claim.seat, self.services.owner, file_id, self._progress)
+
+    def _say(self, change: Transition, recorded: bool) -> None:
+        """Write the canonical line of this attempt."""
+        fields = _canonical(self.claim, change)
+        if not recorded:
+            self._log.warning("job.lease_lost", hint="the job was taken over; this outcome is dropped", **fields)
+        elif change.status is Status.FAILED:
+            self._log.error("attempt.ended", **fields)
+        elif change.error is not None and change.status not in ENDED:
+            self._log.warning("attempt.ended", **fields)
+        else:
+            self._log.info("attempt.ended", **fields)
+
+    # What the worker says and asks while the job runs: the slot's JobListener.
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """Keep the newest report, and have it written soon."""
+        self._progress = report
+        if self._progress_writer is None:
+            self._progress_writer = asyncio.create_task(self._write_progress(), name="progress")
+
+    def on_log(self, entry: dict[str, Any]) -> None:
+        """Put an entry of the handler's log into ours, under a name that cannot be taken for one of our events."""
+        level = entry.pop("level", "info")
+        message = entry.pop("event", "")
+        write = getattr(self._log, level if level in {"debug", "info", "warning", "error"} else "info")
+        write("job.log", message=message, fields=entry)
+
+    async def answer(self, request: dict[str, Any], spool: Path) -> dict[str, Any]:
+        """Serve a worker's request for a file; a failure becomes an OSError in the handler."""
+        self._requests += 1
+        try:
+            return await self._serve(request, spool, spool / f"fetched-{self._requests}")
+        except (PyMongoError, ValueError, KeyError, OSError) as error:
+            reason = first_line(error) if isinstance(error, PyMongoError) else str(error)
+            self._log.warning("job.request_failed", request=str(request.get("call")), reason=reason)
+            return {"error": reason}
+
+    async def _serve(self, request: dict[str, Any], spool: Path, target: Path) -> dict[str, Any]:
+        files = self.services.files
+        match request["call"]:
+            case "open_file":
+                found = await files.fetch(request["file_id"], target)
+                return {"file": target.name if found else None}
+            case "save_file":
+                source = spool_file(spool, request["file"])
+                return {"file_id": await files.store(request["name"], source, self.claim.job)}
+            case "parent_result":
+                found = await files.parent_result(request["job_id"], target)
+                return {"file": target.name if found else None}
+            case "apply_retention":
+                return {"deleted": await self.services.retention.apply(self.settings.retention)}
+            case other:
+                raise ValueError(f"unknown request {other!r}")
+
+    async def _write_progress(self) -> None:
+        written = None
+        while written is not self._progress:
+            written = self._progress
+            try:
+                await self.services.results.report_progress(self.claim.job, self.services.owner, dict(written or {}))
+            except PyMongoError as error:
+                self._log.debug("job.progress_unwritten", reason=first_line(error))
+            await asyncio.sleep(PROGRESS_EVERY_S)
+        self._progress_writer = None
+
+    async def _stop_progress_writer(self) -> None:
+        if self._progress_writer is not None:
+            self._progress_writer.cancel()
+            await asyncio.wait({self._progress_writer})
+
+
+def _canonical(claim: Claim, change: Transition) -> dict[str, Any]:
+    used, error = change.ended.usage, change.error or {}
+    fields = {
+        "outcome": str(change.outcome),
+        "status": change.status.value,
+        "run_s": round(used.run_s, 3),
+        "wait_s": round(claim.job.wait_s, 3),
+        "cpu_s": None if used.cpu_s is None else round(used.cpu_s, 3),
+        "peak_rss_mb": None if used.peak_rss_mb is None else round(used.peak_rss_mb),
+        "slot": claim.seat.slot,
+        "pid": claim.seat.pid,
+        "retry_in_s": None if change.run_in_s is None else round(change.run_in_s, 1),
+        "error": error.get("message"),
+        "error_type": error.get("type"),
+        "exit_code": error.get("exit_code"),
+        "signal": error.get("signal"),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def boot_time_s() -> float:
+    """Return seconds on the boot-time clock, which goes on while the machine is suspended, unlike the monotonic one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

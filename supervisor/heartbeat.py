@@ -1,0 +1,94 @@
+"""The heartbeat: what this supervisor is doing, for everybody who looks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.live import Live
+from supervisor.pool import WorkerPool
+from supervisor.store.patience import first_line
+from supervisor.store.presence import PresenceStore
+
+log = structlog.get_logger("supervisor.heartbeat")
+
+EVERY_S = 2.0
+
+
+class Phase(StrEnum):
+    """Where the supervisor is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+
+
+class Heartbeat:
+    """Writes the heartbeat document regularly, and at once when something worth knowing has changed."""
+
+    def __init__(
+        self,
+        live: Live,
+        pool: WorkerPool,
+        store: PresenceStore,
+        identity: dict[str, Any],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.phase = Phase.STARTING
+        self._live = live
+        self._pool = pool
+        self._store = store
+        self._identity = identity
+        self._now = now
+        self._early = asyncio.Event()
+
+    def soon(self) -> None:
+        """Have the next heartbeat written now."""
+        self._early.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled. A database that does not answer is no reason to stop."""
+        while True:
+            await self.beat()
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._early.wait()
+            except TimeoutError:
+                continue
+            self._early.clear()
+
+    async def beat(self) -> None:
+        """Write one heartbeat."""
+        try:
+            await self._store.beat(self.report())
+        except PyMongoError as error:
+            log.debug("heartbeat.failed", reason=first_line(error))
+
+    def report(self) -> dict[str, Any]:
+        """Return the heartbeat document without its id and its times."""
+        now = self._now()
+        slots = [
+            {
+                "slot": slot.slot,
+                "state": slot.state,
+                "pid": slot.pid or None,
+                "job_id": slot.job and slot.job.job_id,
+                "handler": slot.job and slot.job.handler,
+                "since": now - timedelta(seconds=slot.since_s),
+                "rss_mb": slot.rss_mb,
+            }
+            for slot in self._pool.report()
+        ]
+        return {
+            **self._identity,
+            "phase": self.phase.value,
+            "workers": self._pool.desired,
+            "slots": slots,
+            "counts": dict(self._live.counts),
+        }

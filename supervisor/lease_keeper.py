@@ -1,0 +1,107 @@
+"""Keeping the leases of running jobs, and letting go in time of those that cannot be kept.
+
+A lease is renewed every quarter of its life. What we may believe of it is counted on our own boot-time clock from
+*before* the renewal was sent, so that we never trust it longer than the database does. A supervisor that cannot renew
+stops its jobs before another host may claim them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.core.job import Job
+from supervisor.core.outcome import Interrupted
+from supervisor.core.retry import RetryPolicy
+from supervisor.core.transitions import decide
+from supervisor.execution import boot_time_s
+from supervisor.live import Live
+from supervisor.recorder import Recorder
+from supervisor.slot import StopReason
+from supervisor.store.claims import Owner
+from supervisor.store.leases import LeaseStore
+from supervisor.store.patience import first_line
+from supervisor.store.results import Ended
+
+log = structlog.get_logger("supervisor.leases")
+
+CANCEL_EVERY_S = 0.5
+GUARD_EVERY_S = 0.5
+RETRY_EVERY_S = 1.0
+
+
+class LeaseKeeper:
+    """Renews the leases of all executions, guards them, and passes on requests to cancel."""
+
+    def __init__(self, live: Live, store: LeaseStore, recorder: Recorder, owner: Owner) -> None:
+        self._live = live
+        self._store = store
+        self._recorder = recorder
+        self._owner = owner
+
+    async def run(self) -> None:
+        """Keep the leases until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_for_ever(), name="renew leases")
+            group.create_task(self._guard_for_ever(), name="guard leases")
+            group.create_task(self._watch_cancels(), name="watch cancels")
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            try:
+                await self.renew()
+                await self._give_back_strays()
+            except PyMongoError as error:
+                log.warning("lease.renewal_failed", reason=first_line(error), jobs=len(self._live.executions))
+                await asyncio.sleep(min(RETRY_EVERY_S, self._live.settings.lease.seconds / 8))
+            else:
+                await asyncio.sleep(self._live.settings.lease.seconds / 4)
+
+    async def renew(self) -> None:
+        """Renew the leases of all executions in one write; stop the jobs whose lease is gone. Raises PyMongoError."""
+        executions = list(self._live.executions)
+        sent_at, lease_s = boot_time_s(), self._live.settings.lease.seconds
+        lost = await self._store.renew([execution.claim.job for execution in executions], lease_s)
+        for execution in executions:
+            if execution.claim.job not in lost:
+                execution.trusted_until = sent_at + lease_s
+            elif execution in self._live.executions:  # else it ended while the renewal was under way
+                log.warning("lease.lost", job_id=str(execution.claim.job.id), slot=execution.claim.seat.slot)
+                execution.stop(StopReason.LEASE_LOST)
+
+    async def _guard_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(GUARD_EVERY_S)
+            self.guard(boot_time_s())
+
+    def guard(self, now: float) -> None:
+        """Stop the jobs whose lease may run out before their processes are gone."""
+        margin = min(5.0, self._live.settings.lease.seconds / 4)
+        for execution in self._live.executions:
+            if now > execution.trusted_until - margin:
+                log.error("lease.expiring", job_id=str(execution.claim.job.id), hint="the lease could not be renewed")
+                execution.stop(StopReason.LEASE_LOST)
+
+    async def _watch_cancels(self) -> None:
+        while True:
+            await asyncio.sleep(CANCEL_EVERY_S)
+            if self._live.executions:
+                try:
+                    asked = await self._store.cancel_requests()
+                except PyMongoError:
+                    continue  # renewal, which matters more, says that the database is away
+                for execution in self._live.executions:
+                    if execution.claim.job.id in asked:
+                        execution.stop(StopReason.CANCEL)
+
+    async def _give_back_strays(self) -> None:
+        """Return jobs that were claimed in our name by a claim whose reply was lost."""
+        async with self._live.claiming:
+            known: list[Job] = [execution.claim.job for execution in self._live.executions]
+            strays = await self._store.strays(known)
+        for job, seat in strays:
+            log.warning("lease.stray", job_id=str(job.id), hint="the reply to its claim was lost")
+            change = decide(job, Interrupted(reason="the claim's reply was lost"), RetryPolicy(), lambda: 0.0)
+            await self._recorder.record(Ended(change, seat, self._owner))

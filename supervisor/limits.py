@@ -1,0 +1,57 @@
+"""What applies to one handler: config.toml over its own code over the general defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.config import Settings
+from supervisor.core.job import Job
+from supervisor.core.retry import RetryPolicy
+from supervisor.registry import HandlerSpec
+
+NO_CAP = 2**31
+
+
+@dataclass(frozen=True)
+class HandlerLimits:
+    """The limits of one handler on this supervisor; `timeout_s` in seconds."""
+
+    timeout_s: float
+    policy: RetryPolicy
+    max_running: int
+    settings: Mapping[str, Any]
+
+
+def limits_of(spec: HandlerSpec, settings: Settings) -> HandlerLimits:
+    """Return what applies to `spec` now."""
+    own = settings.handler(spec.name)
+    attempts = _first(own.max_attempts, spec.max_attempts, settings.retry.max_attempts)
+    policy = RetryPolicy(
+        max_attempts=attempts,
+        max_crashes=settings.retry.max_crashes,
+        backoff_s=settings.retry.backoff_s,
+        backoff_max_s=settings.retry.backoff_max_s,
+    )
+    return HandlerLimits(
+        timeout_s=_first(own.timeout_s, spec.timeout_s),
+        policy=policy,
+        max_running=_first(own.max_running, spec.max_running, 0) or NO_CAP,
+        settings=own.settings,
+    )
+
+
+def timeout_of(job: Job, limits: HandlerLimits) -> float:
+    """Return the time limit of `job` in seconds; its own wins."""
+    return limits.timeout_s if job.timeout_s is None else float(job.timeout_s)
+
+
+def claimed(names: Mapping[str, HandlerSpec], settings: Settings) -> list[HandlerSpec]:
+    """Return the registered handlers that this machine claims, by `pool.claim`."""
+    wanted = set(settings.pool.claim)
+    return [spec for name, spec in names.items() if "*" in wanted or name in wanted]
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

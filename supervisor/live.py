@@ -1,0 +1,36 @@
+"""What is running now, and under which settings: the state that the supervisor's parts share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from supervisor.config import Settings
+from supervisor.core.transitions import Transition
+from supervisor.execution import Execution
+from supervisor.registry import HandlerSpec
+
+
+class Live:
+    """The settings in force, the handlers, and the executions under way.
+
+    One writer for each: the supervisor replaces `settings`, the dispatcher adds executions, and each leaves by itself.
+    """
+
+    def __init__(self, settings: Settings, handlers: Mapping[str, HandlerSpec]) -> None:
+        self.settings = settings
+        self.handlers = handlers
+        self.executions: set[Execution] = set()
+        self.claiming = asyncio.Lock()
+        """Held from the start of a claim until its jobs stand in `executions`."""
+        self.counts: Counter[str] = Counter()
+        """Recorded attempts by outcome, since the start."""
+
+    def count(self, change: Transition) -> None:
+        """Count a recorded attempt."""
+        self.counts[str(change.outcome)] += 1
+
+    def running(self) -> Counter[str]:
+        """Return how many jobs of each handler run here."""
+        return Counter(execution.claim.job.handler for execution in self.executions)

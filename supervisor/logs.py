@@ -1,0 +1,45 @@
+"""Logging: structlog, for people on a terminal and for machines otherwise.
+
+In JSON form there is exactly one object per line, whatever a job or a file name holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal, TextIO
+
+import structlog
+
+Format = Literal["auto", "console", "json"]
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(level: str, format_: Format, stream: TextIO | None = None) -> None:
+    """Send all logs to `stream` (stderr); may be called again when the configuration changes."""
+    stream = sys.stderr if stream is None else stream
+    console = format_ == "console" or (format_ == "auto" and stream.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+            *_renderer(stream, console=console),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(stream=stream, level=logging.WARNING, force=True)  # libraries that use the standard module
+
+
+def _renderer(stream: TextIO, *, console: bool) -> list[Any]:
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    return [structlog.processors.format_exc_info, _essentials_first, structlog.processors.JSONRenderer(default=str)]
+
+
+def _essentials_first(_logger: Any, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Begin every line with when, how grave and what, so that a person can read it too."""
+    first = {key: entry.pop(key) for key in ("timestamp", "level", "event") if key in entry}
+    return {**first, **entry}

@@ -1,0 +1,121 @@
+"""Looking after what others left behind: expired leases, dead predecessors, malformed documents, old jobs.
+
+Every supervisor does this; the fence makes it harmless that they do it at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.core.job import Job
+from supervisor.core.outcome import Lost
+from supervisor.core.retry import RetryPolicy
+from supervisor.core.transitions import decide
+from supervisor.host import is_dead
+from supervisor.limits import limits_of
+from supervisor.live import Live
+from supervisor.store.claims import ClaimStore, Owner, Seat
+from supervisor.store.leases import LeaseStore
+from supervisor.store.patience import first_line
+from supervisor.store.presence import PresenceStore
+from supervisor.store.results import Ended, ResultStore
+from supervisor.store.retention import RetentionStore
+
+log = structlog.get_logger("supervisor.reaper")
+
+RETENTION_EVERY_S = 3600.0
+SILENT_S = 600.0
+"""After this many seconds without a heartbeat a supervisor's document is removed."""
+Orphan = tuple[Job, Seat, Owner]
+
+
+class Reaper:
+    """Runs its round every `lease.reap_every_s` seconds."""
+
+    def __init__(
+        self,
+        live: Live,
+        leases: LeaseStore,
+        results: ResultStore,
+        claims: ClaimStore,
+        presence: PresenceStore,
+        random: Callable[[], float],
+    ) -> None:
+        self._live = live
+        self._leases = leases
+        self._results = results
+        self._claims = claims
+        self._presence = presence
+        self._random = random
+
+    async def run(self) -> None:
+        """Make rounds until cancelled."""
+        while True:
+            # spread over the supervisors, which tend to be started together
+            await asyncio.sleep(self._live.settings.lease.reap_every_s * (0.75 + 0.5 * self._random()))
+            try:
+                await self.round()
+            except PyMongoError as error:
+                log.warning("reaper.failed", reason=first_line(error))
+
+    async def round(self) -> None:
+        """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""
+        await self._release(await self._leases.expired(), "its lease expired", only_if_expired=True)
+        await self._leases.set_aside_malformed()
+        await self._claims.set_aside_unreachable()
+        await self._presence.forget_silent(SILENT_S)
+
+    async def release_dead_predecessors(self, host: str) -> None:
+        """At start: release at once what a supervisor that died on this host was running. Raises PyMongoError."""
+        for document in await self._presence.on_host(host):
+            if is_dead(document):
+                orphans = await self._leases.of_supervisor(document["_id"])
+                log.warning("supervisor.predecessor_died", predecessor=document["_id"], jobs=len(orphans))
+                await self._release(orphans, "its supervisor died", only_if_expired=False)
+                await self._presence.forget(document["_id"])
+
+    async def _release(self, orphans: Sequence[Orphan], cause: str, *, only_if_expired: bool) -> None:
+        ended = []
+        for job, seat, owner in orphans:
+            lost = Lost(supervisor=owner.supervisor, cause=cause)
+            change = decide(job, lost, self._policy(job), self._random)
+            ended.append(Ended(change, seat, owner, only_if_expired=only_if_expired))
+        if not ended:
+            return
+        for each, released in zip(ended, await self._results.apply(ended), strict=True):
+            if released is True:
+                change = each.transition
+                log.warning("job.orphaned", job_id=str(change.job.id), handler=change.job.handler,
+                            supervisor=each.owner.supervisor, cause=cause, status=change.status.value)  # fmt: skip
+                self._live.count(change)
+
+    def _policy(self, job: Job) -> RetryPolicy:
+        spec = self._live.handlers.get(job.handler)
+        return limits_of(spec, self._live.settings).policy if spec else RetryPolicy()
+
+
+class Retention:
+    """Deletes old jobs, once an hour."""
+
+    def __init__(self, live: Live, store: RetentionStore) -> None:
+        self._live = live
+        self._store = store
+
+    async def run(self) -> None:
+        """Apply the retention until cancelled."""
+        due = time.monotonic() + RETENTION_EVERY_S / 60  # not in the rush of the start
+        while True:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due = time.monotonic() + RETENTION_EVERY_S
+            try:
+                deleted = await self._store.apply(self._live.settings.retention)
+            except PyMongoError as error:
+                log.warning("retention.failed", reason=first_line(error))
+            else:
+                if any(deleted.values()):
+                    log.info("retention.applied", **deleted)

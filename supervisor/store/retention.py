@@ -1,0 +1,59 @@
+"""Deleting ended jobs that are past their retention, with the files of their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import ObjectId
+from gridfs.asynchronous import AsyncGridFSBucket
+from gridfs.errors import NoFile
+from pymongo.asynchronous.database import AsyncDatabase
+
+from supervisor.config import RetentionSettings
+from supervisor.core.job import Status
+from supervisor.store.files import BUCKET
+
+_AT_ONCE = 500
+_DAY_MS = 86_400_000
+
+
+class RetentionStore:
+    """Removes what nobody needs any more. Safe to run on every supervisor at any time."""
+
+    def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
+        self._jobs = database[collection]
+        self._files = AsyncGridFSBucket(database, bucket_name=BUCKET)
+
+    async def apply(self, retention: RetentionSettings) -> dict[str, int]:
+        """Delete jobs older than `retention` says; return how many of each kind. Raises PyMongoError."""
+        return {
+            "completed": await self._delete([Status.COMPLETED], retention.completed_days),
+            "failed": await self._delete([Status.FAILED, Status.CANCELLED], retention.failed_days),
+        }
+
+    async def _delete(self, statuses: list[Status], days: float) -> int:
+        if not days:
+            return 0
+        limit = {"$subtract": ["$$NOW", int(days * _DAY_MS)]}
+        past = {
+            "status": {"$in": [status.value for status in statuses]},
+            "finished_at": {"$type": "date"},
+            "$expr": {"$lt": ["$finished_at", limit]},
+        }
+        deleted = 0
+        while documents := await self._jobs.find(past, {"result_file": 1}, limit=_AT_ONCE).to_list():
+            for document in documents:
+                await self._delete_file(document.get("result_file"))
+            ids = [document["_id"] for document in documents]
+            gone = await self._jobs.delete_many({"_id": {"$in": ids}, "status": past["status"]})
+            deleted += gone.deleted_count
+            if not gone.deleted_count:  # retried meanwhile; the next run looks again
+                break
+        return deleted
+
+    async def _delete_file(self, file_id: Any) -> None:
+        if isinstance(file_id, ObjectId):
+            try:
+                await self._files.delete(file_id)
+            except NoFile:
+                return

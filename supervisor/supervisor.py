@@ -1,0 +1,202 @@
+"""The supervisor: STARTING → RUNNING → DRAINING → stopped. It owns the phase and the tasks; it never computes.
+
+Stopping has an order: no more claims; wait for the running jobs; interrupt the rest and give them back; record all of
+it; end the workers; and only then stop renewing leases and take the heartbeat away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.config import Settings
+from supervisor.config_diff import diff, merge_live
+from supervisor.config_loading import LoadedConfig
+from supervisor.config_watcher import ConfigWatcher
+from supervisor.cores import usable_cores
+from supervisor.dispatcher import Dispatcher
+from supervisor.heartbeat import Heartbeat, Phase
+from supervisor.lease_keeper import LeaseKeeper
+from supervisor.live import Live
+from supervisor.pool import PoolLimits, WorkerPool
+from supervisor.reaper import Reaper, Retention
+from supervisor.recorder import Recorder
+from supervisor.slot import StopReason
+from supervisor.store.presence import PresenceStore
+from supervisor.wakeup import Wakeup
+
+log = structlog.get_logger("supervisor")
+
+RECORD_TIMEOUT_S = 5.0
+"""How long a stopping supervisor tries to record what it interrupted, before it leaves that to the leases' end."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the supervisor runs; built by `app`."""
+
+    live: Live
+    pool: WorkerPool
+    dispatcher: Dispatcher
+    recorder: Recorder
+    lease_keeper: LeaseKeeper
+    reaper: Reaper
+    retention: Retention
+    wakeup: Wakeup
+    heartbeat: Heartbeat
+    presence: PresenceStore
+
+
+class Supervisor:
+    """Runs the parts until it is told to stop. Its methods belong to one event loop."""
+
+    def __init__(self, parts: Parts, loaded: LoadedConfig) -> None:
+        self._parts = parts
+        self._loaded = loaded
+        self._drain = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._services: dict[asyncio.Task[None], str] = {}
+        self.watcher: ConfigWatcher | None = None
+
+    def stop(self) -> None:
+        """Drain; called a second time, without waiting for the running jobs."""
+        (self._hurry if self._drain.is_set() else self._drain).set()
+
+    def reload(self) -> None:
+        """Read the configuration again now."""
+        if self.watcher is not None:
+            self.watcher.reload_now()
+
+    def resize_by(self, step: int) -> None:
+        """Change the number of workers until the configuration changes it again."""
+        self._resize(max(0, self._parts.pool.desired + step))
+
+    def log_state(self) -> None:
+        """Log the slots and what they run."""
+        report = self._parts.heartbeat.report()
+        slots = [{key: str(slot[key]) for key in ("slot", "state", "pid", "job_id")} for slot in report["slots"]]
+        log.info("supervisor.state", phase=report["phase"], workers=report["workers"], slots=slots,
+                 counts=report["counts"])  # fmt: skip
+
+    async def run(self) -> None:
+        """Run until stopped and drained. Raises what a part died of; a part that ends by itself is a bug."""
+        parts = self._parts
+        self._apply(parts.live.settings)
+        self._serve(parts.recorder.run(), "recorder")
+        self._serve(parts.lease_keeper.run(), "lease keeper")
+        self._serve(parts.heartbeat.run(), "heartbeat")
+        pool = self._serve(parts.pool.run(), "pool")
+        self._serve(parts.wakeup.run(), "wakeup")
+        self._serve(parts.reaper.run(), "reaper")
+        self._serve(parts.retention.run(), "retention")
+        if self.watcher is not None:
+            self._serve(self.watcher.run(), "configuration watcher")
+        dispatcher = self._serve(parts.dispatcher.run(), "dispatcher")
+        try:
+            await self._until(self._first_worker())
+            self._enter(Phase.RUNNING)
+            log.info("supervisor.ready", workers=parts.pool.desired, handlers=sorted(parts.live.handlers))
+            await self._until(self._drain.wait())
+            await self._drain_jobs(dispatcher)
+        finally:
+            await _end(pool)
+            await self._end_services()
+        with contextlib.suppress(PyMongoError):  # then the document goes silent, and a reaper removes it
+            await parts.presence.leave()
+        log.info("supervisor.stopped", counts=dict(parts.live.counts))
+
+    def on_config(self, loaded: LoadedConfig) -> None:
+        """Apply a changed configuration: what can change while running, changes; the rest is named."""
+        old = self._parts.live.settings
+        changes = diff(self._loaded.settings, loaded.settings)
+        self._loaded = loaded
+        for change in changes:
+            event = "config.changed" if change.live else "config.needs_restart"
+            log.info(event, key=change.key, change=str(change))
+        self._parts.live.settings = merge_live(old, loaded.settings)
+        self._apply(self._parts.live.settings, resize=any(change.key == "pool.workers" for change in changes))
+
+    def _apply(self, settings: Settings, *, resize: bool = True) -> None:
+        pool = settings.pool
+        self._parts.pool.limits = PoolLimits(pool.max_jobs_per_worker, pool.kill_grace_s, settings.limits.log_kb)
+        if resize:
+            self._resize(usable_cores() if pool.workers == "auto" else pool.workers)
+        self._parts.wakeup.ring()  # a cap or a claim list may have opened
+
+    def _resize(self, workers: int) -> None:
+        if workers != self._parts.pool.desired:
+            log.info("pool.resized", old=self._parts.pool.desired, new=workers)
+        self._parts.pool.resize(workers)
+        self._parts.heartbeat.soon()
+
+    def _enter(self, phase: Phase) -> None:
+        self._parts.heartbeat.phase = phase
+        self._parts.heartbeat.soon()
+
+    async def _first_worker(self) -> None:
+        """Wait until a worker has shaken hands, if any is wanted, or we are told to stop."""
+        if self._parts.pool.desired:
+            await _first_of(self._parts.pool.first_worker_ready.wait(), self._drain.wait())
+
+    async def _drain_jobs(self, dispatcher: asyncio.Task[None]) -> None:
+        """No more claims; wait for the running jobs; interrupt the rest and see that it is recorded."""
+        self._enter(Phase.DRAINING)
+        drain_s = self._parts.live.settings.shutdown.drain_s
+        log.info("supervisor.draining", jobs=len(self._parts.live.executions), drain_s=drain_s)
+        await _end(dispatcher)
+        await self._until(_first_of(self._jobs_ended(), self._hurry.wait(), asyncio.sleep(drain_s)))
+        for execution in list(self._parts.live.executions):
+            execution.stop(StopReason.DRAIN)
+        grace_s = self._parts.pool.limits.kill_grace_s + RECORD_TIMEOUT_S
+        await self._until(_first_of(self._jobs_ended(), asyncio.sleep(grace_s)))
+        for execution in self._parts.live.executions:
+            log.error("job.unrecorded", job_id=str(execution.claim.job.id), hint="its lease is left to expire")
+
+    async def _jobs_ended(self) -> None:
+        if tasks := self._parts.dispatcher.tasks:
+            await asyncio.wait(tasks)
+
+    def _serve(self, part: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(part, name=name)
+        self._services[task] = name
+        return task
+
+    async def _until(self, condition: Coroutine[Any, Any, Any]) -> None:
+        """Wait for `condition`; raise if a part ends meanwhile, since without it nothing else can be trusted."""
+        waiting = asyncio.create_task(condition)
+        alive = {task for task in self._services if not task.cancelled()}
+        try:
+            await asyncio.wait({waiting, *alive}, return_when=asyncio.FIRST_COMPLETED)
+            for task in alive:
+                if task.done() and not task.cancelled():
+                    task.result()
+                    raise RuntimeError(f"the {self._services[task]} has ended by itself")
+        finally:
+            waiting.cancel()
+            await asyncio.wait({waiting})
+
+    async def _end_services(self) -> None:
+        for task in self._services:
+            await _end(task)
+
+
+async def _first_of(*conditions: Coroutine[Any, Any, Any]) -> None:
+    tasks = [asyncio.create_task(condition) for condition in conditions]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a part and wait for it; what it died of has been raised elsewhere."""
+    task.cancel()
+    await asyncio.wait({task})

@@ -1,0 +1,80 @@
+"""Knowing when there may be work: the change stream for speed, a jittered poll for certainty.
+
+A stream misses jobs that fall due by the clock, and falls silent without an error when replication stalls; so it only
+wakes, and the poll guarantees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+
+from supervisor.core.job import Status
+from supervisor.store.patience import first_line
+
+log = structlog.get_logger("supervisor.wakeup")
+
+POLL_S = 1.0
+_REOPEN_S = 1.0
+_MAY_BE_WORK: list[dict[str, Any]] = [
+    {
+        "$match": {
+            "$or": [
+                {"operationType": {"$in": ["insert", "replace"]}},
+                {"updateDescription.updatedFields.status": Status.PENDING.value},
+            ]
+        }
+    },
+    {"$project": {"_id": 1}},
+]
+
+
+class Wakeup:
+    """An alarm that rings at every insert, and at least about once in POLL_S seconds."""
+
+    def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str, random: Callable[[], float]) -> None:
+        self._jobs = database[collection]
+        self._random = random
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Say that there may be work."""
+        self._rung.set()
+
+    def ring_in(self, seconds: float) -> None:
+        """Say that there may be work in a while: a retry falls due."""
+        if seconds < POLL_S:  # the poll sees later ones in time
+            asyncio.get_running_loop().call_later(seconds + 0.005, self.ring)
+
+    async def wait(self) -> None:
+        """Return when there may be work."""
+        try:
+            async with asyncio.timeout(POLL_S * (0.5 + self._random())):
+                await self._rung.wait()
+        except TimeoutError:
+            return
+
+    def listen(self) -> None:
+        """Forget what has rung so far; to be called before looking for work."""
+        self._rung.clear()
+
+    async def run(self) -> None:
+        """Listen to the change stream until cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except PyMongoError as error:
+                log.debug("wakeup.stream_ended", reason=first_line(error))
+            self.ring()  # what came in between, no stream will tell
+            await asyncio.sleep(_REOPEN_S * (0.5 + self._random()))
+
+    async def _follow(self) -> None:
+        async with await self._jobs.watch(_MAY_BE_WORK, max_await_time_ms=2000) as stream:
+            while stream.alive:
+                if await stream.try_next() is not None:
+                    self.ring()
