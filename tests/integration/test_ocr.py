@@ -12,7 +12,7 @@ import time
 
 import bson
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from handlers import ocr as handler_module
 from handlers._ocr import sample
@@ -224,8 +224,8 @@ class TestPictures:
         assert result["text"] == "\f\n".join(LINES[:2])
         assert result["document"]["mime"] == "image/tiff"
 
-    def test_sixteen_bits_are_not_clipped_to_white(self, link):
-        deep = documents.picture(LINES).convert("I").point(lambda value: value * 257).convert("I;16")
+    def test_a_scanner_of_twelve_bits_in_sixteen_is_not_read_as_black(self, link):
+        deep = documents.picture(LINES).convert("I").point(lambda value: value * 16).convert("I;16")
         assert line_error("\n".join(LINES), run(link, documents.encoded(deep, "PNG"))["text"]) == 0
 
     @pytest.mark.parametrize("engine", ["tesserocr", "tesseract"])
@@ -236,6 +236,16 @@ class TestPictures:
         result = run(link, documents.encoded(turned, "PNG", dpi=(200, 200)), engine=engine)
         assert line_error("\n".join(lines), result["text"]) <= 0.015
         assert result["pages"][0]["rotation"] == 360 - clockwise
+
+    @pytest.mark.parametrize("engine", ["tesserocr", "tesseract"])
+    def test_a_page_in_deep_shade_is_read_to_its_dark_edge(self, engine, link):
+        """One threshold for the whole page loses its dark part, six characters of ten, with confidence 0.95."""
+        lines = sample.LINES[13:24]
+        ink = documents.picture(lines, size=(1500, 800)).point(lambda value: 90 + value * 165 // 255)
+        shade = Image.linear_gradient("L").resize((1500, 800)).transpose(Image.Transpose.ROTATE_90).resize(ink.size)
+        scan = ImageChops.multiply(ink, shade.point(lambda value: 100 + value * 155 // 255))
+        result = run(link, documents.encoded(scan, "PNG", dpi=(200, 200)), engine=engine)
+        assert line_error("\n".join(lines), result["text"]) <= 0.15
 
     def test_a_slanted_page_is_levelled(self, link):
         slanted = documents.picture(LINES * 3, size=(1240, 1000)).rotate(4, Image.Resampling.BICUBIC, fillcolor=255)
