@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -82,14 +83,17 @@ def _url(start: int, address: str) -> Iterator[Span]:
 
 
 def _trimmed(address: str) -> str:
-    """Take off what belongs to the sentence: closing punctuation, and brackets that were opened outside."""
-    unopened = {close: address.count(close) - address.count(opener) for close, opener in _CLOSING.items()}
+    """Take off what belongs to the sentence: closing punctuation, and all from a bracket on that was opened outside."""
+    opened: Counter[str] = Counter()
     end = len(address)
-    while end and (address[end - 1] in _SENTENCE_END or unopened.get(address[end - 1], 0) > 0):
-        if address[end - 1] in unopened:
-            unopened[address[end - 1]] -= 1
-        end -= 1
-    return address[:end]
+    for position, char in enumerate(address):
+        opened[char] += char in "([{"
+        if opener := _CLOSING.get(char):
+            opened[opener] -= 1
+            if opened[opener] < 0:
+                end = position
+                break
+    return address[:end].rstrip(_SENTENCE_END)
 
 
 def _take(text: str, start: int, length: int) -> tuple[str, int]:

@@ -16,7 +16,7 @@ LABELS = ("PERSON", "ORG", "GPE")
 _NAME = r"[A-Z\u00c0-\u00d6\u00d8-\u00de][\w'\u2019-]{1,24}"
 _INITIAL = r"[A-Z]\."
 _PARTICLE = r"(?:van|von|de|der|den|di|da|la|le|del|bin|al)"
-_TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Hon|Judge|Justice|Herrn?|Frau|M|Mme|Mlle|Sr|Sra|Sig|Dott|Rev|Capt|Sgt)\.?"
+_TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Sir|Hon|Judge|Justice|Herrn?|Frau|M|Mme|Mlle|Sra?|Sig|Dott|Rev)\.?"
 _PERSON = re.compile(
     rf"(?<!\w)(?:{_TITLE}{BLANK}){{1,2}}(?P<name>(?:(?:{_NAME}|{_INITIAL}|{_PARTICLE}){BLANK}){{0,4}}{_NAME})"
 )
@@ -24,7 +24,7 @@ _LEGAL_FORM = (
     r"(?:Ltd|Limited|Inc|LLC|LLP|L\.L\.C|Corp|Corporation|Company|Co|plc|PLC|GmbH|AG|KG|OHG|SE|S\.A|SA|SARL|S\.r\.l|S\.p\.A"
     r"|B\.V|BV|N\.V|AB|Oy|ApS|Bank|University|Hospital|Court|Institute|Foundation|Association)"
 )
-_ORG = re.compile(rf"(?<!\w)(?:(?:{_NAME}|&|of|and),?{BLANK}){{1,5}}{_LEGAL_FORM}(?!\w)\.?")
+_ORG = re.compile(rf"(?<!\w)(?:(?:{_NAME}|&|and),?{BLANK}){{1,5}}{_LEGAL_FORM}(?!\w)\.?")
 _PLACES = (
     "Argentina|Australia|Austria|Belgium|Brazil|Bulgaria|Canada|Chile|China|Colombia|Croatia|Cyprus"
     "|Czech Republic|Denmark|Egypt|Estonia|Finland|France|Germany|Greece|Hungary|Iceland|India|Indonesia|Ireland"

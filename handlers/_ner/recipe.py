@@ -169,8 +169,8 @@ def _warnings(document: Document, model: models.Model | None, payload: NerPayloa
     wanted = set(payload.labels or NAME_LABELS)
     if model is None and not payload.heuristics and wanted - set(RULE_LABELS):
         warnings.append(
-            f"no_statistical_model: names ({', '.join(NAME_LABELS)}) were not looked for; to find them: {models.INSTALL}"
-            ", or name your own pipeline in `model`; `heuristics`: true guesses a few"
+            f"no_statistical_model: names ({', '.join(NAME_LABELS)}) were not looked for; {models.INSTALL}"
+            " finds them, or name your own pipeline in `model`; `heuristics`: true guesses a few"
         )
     if payload.heuristics:
         warnings.append("heuristic_names: names with a source heuristic:… are guesses, and most names are missed")

@@ -9,7 +9,7 @@ from handlers._ner.spans import BLANK, DASH, Options, Span
 
 _ZONE = (
     rf"(?:{BLANK}?\(?(?P<zone>UTC|GMT|CET|CEST|MEZ|MESZ|BST|IST|JST|[ECMP][SD]?T)(?!\w)\)?|(?P<utc>Z)(?!\w)"
-    r"|(?<=:\d\d:\d\d)(?P<offset>[+\u2212-]\d\d:?\d\d)(?!\d))?"
+    rf"|(?<=:\d\d:\d\d){BLANK}?(?P<offset>[+\u2212-]\d\d:?\d\d)(?!\d))?"
 )
 _HALF = r"(?P<half>[aApP])(?:\.[mM]\.|\.?[mM](?!\w))"
 _START = r"(?<![\w.,:/$\u20ac\u00a3#])"
