@@ -25,11 +25,14 @@ def _any_of(words: list[str]) -> str:
 
 _LONG_SCALES = _any_of([word for word in SCALES if len(word) > 1])
 _SCALE = rf"(?:(?:{BLANK}?(?:(?i:{_LONG_SCALES})))|[kKmMbB])(?!\w)"
-_CURRENCY = rf"(?P<currency>{_any_of([*SYMBOLS, *CODES])})(?:(?<=kr|Rs|Fr)\.(?={BLANK}?\d))?"
-_TOKEN = re.compile(
-    rf"(?<![\d.,/_])(?P<number>{NUMBER})(?P<scale>{_SCALE})?"
-    rf"|(?<![^\W\d_])(?:{_CURRENCY}|(?P<word>(?i:{_any_of(list(WORDS))})))(?![^\W\d_])"
+_NUMBER = re.compile(rf"(?P<number>{NUMBER})(?P<scale>{_SCALE})?")
+# Each branch begins with a plain letter, none with a lookbehind or a folded case: so sre skips to candidates.
+_CURRENCY = re.compile(
+    rf"(?:{_any_of([*SYMBOLS, *CODES, *(form for word in WORDS for form in (word, word.title(), word.upper()))])})"
+    r"(?![^\W\d_])"
 )
+_ABBREVIATIONS = ("kr", "Rs", "Fr")
+_POINT_AND_AMOUNT = re.compile(rf"\.{BLANK}?\d")  # "kr. 500": the point is not the end of a sentence
 _BETWEEN = re.compile(rf"(?:{BLANK}{{0,2}}|(?P<line>{GAP}))")
 _SIGN = re.compile(rf"(?:^|[\s(])({DASH}|\+)$")
 
@@ -73,9 +76,11 @@ def find_money(text: str, _options: Options) -> Iterator[Span]:
 def find_percentages(text: str, _options: Options) -> Iterator[Span]:
     """Yield percentages; `norm` is {"percent"} or, of a range, {"from", "to"}, each a decimal as a string."""
     for match in _PERCENT.finditer(text):
-        low, high = match["low"].replace(",", "."), match["high"]
         sign = "-" if match["sign"] and match["sign"] != "+" else ""
-        norm = {"from": sign + low, "to": high.replace(",", ".")} if high else {"percent": sign + low}
+        low, high = (
+            as_text(Decimal(number.replace(",", "."))) if number else "" for number in match.group("low", "high")
+        )
+        norm = {"from": sign + low, "to": high} if high else {"percent": sign + low}
         yield Span("PERCENT", match.start(), match.end(), "rule:percent", norm)
 
 
@@ -92,22 +97,37 @@ def _chains(text: str) -> Iterator[list[_Token]]:
         yield chain
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    currency_end = -1
-    for match in _TOKEN.finditer(text):
+def _tokens(text: str) -> list[_Token]:
+    currencies = list(_currencies(text))
+    if not currencies:
+        return []
+    ends = {currency.end for currency in currencies}
+    return sorted([*currencies, *_numbers(text, ends)], key=lambda token: token.start)
+
+
+def _currencies(text: str) -> Iterator[_Token]:
+    for match in _CURRENCY.finditer(text):
         start, end = match.span()
-        if match["number"]:
-            if start and text[start - 1].isalpha() and start != currency_end:  # "BS1" holds no number
-                continue
-            scale = (match["scale"] or "").strip().lower()
-            yield _Token(start, end, match["number"], scale=SCALES.get(scale, 0))
-        elif match["currency"]:
-            currency_end = end
-            written = match["currency"]
-            yield _Token(start, end, written, SYMBOLS.get(written, written))
-        else:
-            written = " ".join(match["word"].lower().split())
-            yield _Token(start, end, written, WORDS[written], in_words=True)
+        if start and text[start - 1].isalpha():
+            continue
+        written = match.group()
+        if written in _ABBREVIATIONS and _POINT_AND_AMOUNT.match(text, end):
+            end += 1
+        word = " ".join(written.lower().split())
+        currency = SYMBOLS.get(written) or WORDS.get(word, written)
+        yield _Token(start, end, written, currency, in_words=word in WORDS)
+
+
+def _numbers(text: str, currency_ends: set[int]) -> Iterator[_Token]:
+    for match in _NUMBER.finditer(text):
+        start, end = match.span()
+        before = text[start - 1 : start]
+        if before.isdigit() or before in (".", ",", "/", "_"):  # the rest of something longer
+            continue
+        if before.isalpha() and start not in currency_ends:  # "BS1" holds no number
+            continue
+        scale = (match["scale"] or "").strip().lower()
+        yield _Token(start, end, match["number"], scale=SCALES.get(scale, 0))
 
 
 def _continues(text: str, last: _Token, token: _Token) -> bool:

@@ -11,22 +11,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from handlers._ner.months import ENGLISH, is_plain_word, month_in_other_language, month_number
-from handlers._ner.spans import BLANK, DASH, GAP, DateOrder, Options, Span
+from handlers._ner.spans import BLANK, DASH, DIGITS, GAP, WIDE_GAP, DateOrder, Options, Span
 from handlers._ner.validate import is_calendar_date
 
 _WORD = r"(?P<month>[^\W\d_]{3,12})"
 _ORDINAL = rf"(?:{BLANK}?(?:st|nd|rd|th|er|\u00e8re|[\u00ba\u00aa]))?"
 _FROM = rf"(?:(?P<first>\d{{1,2}})(?:{_ORDINAL}|\.){BLANK}?{DASH}{BLANK}?)?"
 _DAY = rf"{_FROM}(?P<day>\d{{1,2}}){_ORDINAL}"
-_DAY_GAP = rf"(?P<gap>\.?{GAP}|\.)"
+_DAY_GAP = rf"(?P<gap>\.?{WIDE_GAP}|\.)"
 _OF = rf"(?:(?:of|de|del|day{BLANK}of){GAP})?"
 _YEAR = r"(?P<year>(?:1[5-9]|20|21)\d\d)(?!\w|[.,/:-]\d)"
 _START = rf"(?<![\w./#$\u20ac\u00a3])(?<!\d,)(?<!\w{DASH})"
 _END = rf"(?!\w|[./]\d|{DASH}\w)"
 
-_DAY_MONTH_YEAR = re.compile(rf"{_START}{_DAY}{_DAY_GAP}{_OF}{_WORD}\.?,?{GAP}{_OF}{_YEAR}", re.IGNORECASE)
+_DAY_MONTH_YEAR = re.compile(rf"{_START}{_DAY}{_DAY_GAP}{_OF}{_WORD}\.?,?{WIDE_GAP}{_OF}{_YEAR}", re.IGNORECASE)
 _MONTH_DAY_YEAR = re.compile(
-    rf"(?<!\w){_WORD}(?:\.{BLANK}{{0,3}}|{GAP}|){_DAY}(?:{BLANK}?,{GAP}?|{BLANK}{{1,3}}){_YEAR}", re.IGNORECASE
+    rf"(?<!\w){_WORD}(?:\.{BLANK}{{0,3}}|{GAP}|){_DAY}(?:{BLANK}?,{WIDE_GAP}?|{BLANK}{{1,3}}){_YEAR}", re.IGNORECASE
 )
 _MONTH_YEAR = re.compile(rf"(?<!\w){_WORD}\.?,?{GAP}{_OF}{_YEAR}", re.IGNORECASE)
 _DAY_MONTH = re.compile(rf"{_START}{_DAY}{_DAY_GAP}{_OF}{_WORD}(?!\w|-\d)", re.IGNORECASE)
@@ -47,6 +47,8 @@ _NUMBER_CUE = re.compile(
     r"[.:\s]{0,4}$",
     re.IGNORECASE,
 )
+_WORD_BEFORE = re.compile(rf"(?<!\w){_WORD}[.,]{{0,2}}\s{{0,6}}(?:(?:of|de|del)\s{{1,6}})?$", re.IGNORECASE)
+_WORD_BEFORE_CHARS = 32
 _MAX_LOOKUPS = 64  # of 3 ms each
 _CAPITAL_AHEAD = re.compile(rf"{BLANK}[A-Z\u00c4\u00d6\u00dc]")
 
@@ -59,10 +61,10 @@ def find_dates(text: str, options: Options) -> Iterator[Span]:
     Two-digit years are those from 1969 to 2068, as in POSIX.
     """
     reader = _Reader(options.date_order)
-    for pattern, read in _READINGS:
-        for match in pattern.finditer(text):
-            if span := read(match, reader):
-                yield span
+    for digits in DIGITS.finditer(text):
+        yield from _read_at(text, digits.start(), _DIGITS_FIRST, reader)
+        if (word := _month_before(text, digits.start())) is not None:
+            yield from _read_at(text, word, _MONTH_FIRST, reader)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,25 @@ class _Reader:
             self.asked.add(word)
             return month_in_other_language(word)
         return known
+
+
+_Readings = tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Reader], Span | None]], ...]
+
+
+def _read_at(text: str, position: int, readings: _Readings, reader: _Reader) -> Iterator[Span]:
+    for pattern, read in readings:
+        match = pattern.match(text, position)
+        span = read(match, reader) if match else None
+        if span:
+            yield span
+
+
+def _month_before(text: str, position: int) -> int | None:
+    """Where the month begins that stands right before `position`, if one does."""
+    if not position or not (text[position - 1].isspace() or text[position - 1].isalpha() or text[position - 1] == "."):
+        return None
+    word = _WORD_BEFORE.search(text, max(0, position - _WORD_BEFORE_CHARS), position)
+    return word.start() if word and month_number(word["month"]) else None
 
 
 def _full(match: re.Match[str], reader: _Reader) -> Span | None:
@@ -193,14 +214,16 @@ def _span(match: re.Match[str], dates: list[str]) -> Span:
     return Span("DATE", match.start(), match.end(), "rule:date", norm, validated=True)
 
 
-_READINGS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], _Reader], Span | None]], ...] = (
+_DIGITS_FIRST: _Readings = (
     (_DAY_MONTH_YEAR, _full),
-    (_MONTH_DAY_YEAR, _full),
     (_ABBREVIATED, _abbreviated),
-    (_MONTH_YEAR, _month_year),
     (_DAY_MONTH, _day_and_month),
-    (_MONTH_DAY, _day_and_month),
     (_NUMERIC, _numeric),
     (_MONTH_SLASH_YEAR, _month_slash_year),
     (_EAST_ASIAN, _east_asian),
+)
+_MONTH_FIRST: _Readings = (
+    (_MONTH_DAY_YEAR, _full),
+    (_MONTH_YEAR, _month_year),
+    (_MONTH_DAY, _day_and_month),
 )

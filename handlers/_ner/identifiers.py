@@ -41,18 +41,15 @@ _VALUE = (
     rf"|(?:[IVX]{{1,5}}|\d{{1,3}}){BLANK}[A-Z][A-Za-z]{{0,3}}{BLANK}\d{{1,5}}/\d\d(?!\d)"  # German courts: 3 C 123/24
     r"|[A-Za-z0-9]{1,24}(?:[-\u2010\u2011\u2013/._][A-Za-z0-9]{1,24}){0,6})"
 )
-_COLON = rf"(?:{BLANK}{{0,2}}[:.]){{0,2}}(?:{BLANK}{{0,2}}\r?\n)?{BLANK}{{0,3}}#?"
-_ANNOUNCEMENT = re.compile(
-    rf"(?<![^\W\d_])(?=[^\W_])(?:(?:{_NOUNS})(?:{BLANK}|-)?{_MARK}(?:{BLANK}(?:is|ist|lautet))?"
-    rf"|{_OWN_NAMES}|{_MARK}{BLANK}(?:de|di|del){BLANK}(?:{_NOUNS}))(?![^\W\d_]){_COLON}"
-)
-_NUMBER_SIGN = re.compile(
-    rf"(?<![^\W\d_])(?:(?:nos?|nr)\.{BLANK}{{0,2}}|#|\u2116{BLANK}?|n[\u00b0\u00ba]\.?{BLANK}?)(?=[^\W_])"
-)
-_NOUN = re.compile(
-    rf"(?<![^\W\d_])(?=[^\W_])(?:{_NOUNS}|rechnung|bestellung|auftrag)s?(?:{BLANK}?:)?(?:{BLANK}|\r?\n)#?(?=[^\W_])"
-)
 _VALUES = re.compile(_VALUE)
+_COLON = rf"(?:{BLANK}{{0,2}}[:.]){{0,2}}(?:{BLANK}{{0,2}}\r?\n)?{BLANK}{{0,3}}#?"
+_CUE = re.compile(rf"(?<![^\W\d_])(?:{_NOUNS}|{_OWN_NAMES}|{_MARK}|rechnung|bestellung)")
+_ANNOUNCEMENT = re.compile(
+    rf"(?:(?:{_NOUNS})(?:{BLANK}|-)?{_MARK}(?:{BLANK}(?:is|ist|lautet))?|{_OWN_NAMES}"
+    rf"|{_MARK}{BLANK}(?:de|di|del){BLANK}(?:{_NOUNS}))(?![^\W\d_]){_COLON}"
+)
+_NUMBER_SIGN = re.compile(rf"(?:(?:nos?|nr)\.{BLANK}{{0,2}}|#|\u2116{BLANK}?|n[\u00b0\u00ba]\.?{BLANK}?)(?=[^\W_])")
+_NOUN = re.compile(rf"(?:{_NOUNS}|rechnung|bestellung|auftrag)s?(?:{BLANK}?:)?(?:{BLANK}|\r?\n)#?(?=[^\W_])")
 _PREFIXES = (
     "INV|PO|SO|RE|RG|CN|DN|ORD|ORDER|REF|TKT|CASE|CUST|KD|ACC|QU|QUO|RMA|SN|REQ|WO|JOB|CLM|POL|MRN|BK|TXN|PAT|CVE"
 )
@@ -80,17 +77,23 @@ _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 def find_ids(text: str, _options: Options) -> Iterator[Span]:
     """Yield identifiers; `norm` is {"id"}, as written. There is no checking them."""
     lower = text.translate(_LOWER)
-    for cue in _ANNOUNCEMENT.finditer(lower):
-        yield from _values_behind(text, cue.end(), "rule:id_cue", 2)
-    for cue in _NUMBER_SIGN.finditer(lower):
-        yield from _values_behind(text, cue.end(), "rule:id_number", 4)
-    for cue in _NOUN.finditer(lower):
-        value = _VALUES.match(text, cue.end())
-        if value and _looks_assigned(value["value"], hashed=text[cue.end() - 1] == "#"):
-            yield from _values_behind(text, cue.end(), "rule:id_noun", 3)
+    for cue in _CUE.finditer(lower):
+        yield from _behind_cue(text, lower, cue.start())
     for shape in _SHAPE.finditer(text):
         if not _NO_IDENTIFIERS.match(shape["value"]):
             yield Span("ID", shape.start(), shape.end(), "rule:id_shape", {"id": shape["value"]})
+
+
+def _behind_cue(text: str, lower: str, position: int) -> Iterator[Span]:
+    """Every reading of the cue at `position`; the longest value wins in the end."""
+    if announced := _ANNOUNCEMENT.match(lower, position):
+        yield from _values_behind(text, announced.end(), "rule:id_cue", 2)
+    if sign := _NUMBER_SIGN.match(lower, position):
+        yield from _values_behind(text, sign.end(), "rule:id_number", 4)
+    if noun := _NOUN.match(lower, position):
+        value = _VALUES.match(text, noun.end())
+        if value and _looks_assigned(value["value"], hashed=text[noun.end() - 1] == "#"):
+            yield from _values_behind(text, noun.end(), "rule:id_noun", 3)
 
 
 def _values_behind(text: str, position: int, source: str, least_digits: int) -> Iterator[Span]:

@@ -8,6 +8,7 @@ make a worker import or read nothing else.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,9 +70,7 @@ def installed() -> set[str]:
 def load(name: str) -> Model:
     """Load the pipeline of that name or path once per process; raises PermanentError `model_missing`."""
     try:
-        import spacy  # noqa: PLC0415 - optional, and a second to import
-
-        pipeline = spacy.load(name, exclude=_UNUSED)
+        pipeline = importlib.import_module("spacy").load(name, exclude=_UNUSED)
     except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a damaged one raises any
         raise _missing(name, f"{type(error).__name__}: {error}".splitlines()[0]) from None
     labels = {label for part in ("ner", "entity_ruler") for label in pipeline.pipe_labels.get(part, [])}

@@ -25,6 +25,7 @@ NUMBER = (
 _CENTS = re.compile(r"[.,]\d\d$")
 _GROUPS_OF_THREE = re.compile(r"\d{1,3}(?:(?P<sep>[.,'])\d{3})(?:(?P=sep)\d{3})*")
 _INDIAN = re.compile(r"\d{1,2}(?:,\d\d)*,\d{3}")
+_OCR_POINT = re.compile(r"^(\d{1,3}(?:,\d{3})+),(\d\d)$")  # "9,037,90": the point was read as a comma
 _PLAIN = re.compile(r"\d+")
 
 
@@ -34,7 +35,7 @@ def parse_number(written: str) -> Decimal | None:
     A single separator before exactly three digits groups thousands ("1.234" is 1234), unless a zero stands before it.
     """
     text = re.sub(f"[{_APOSTROPHES}{_SPACES}]", "'", written.strip()).replace(",'", ",")
-    text = re.sub(rf"{_ROUND_SUM}$", "", text)
+    text = _OCR_POINT.sub(r"\1.\2", re.sub(rf"{_ROUND_SUM}$", "", text))
     whole, fraction = _split_fraction(text)
     if not (_PLAIN.fullmatch(whole) or _GROUPS_OF_THREE.fullmatch(whole) or _INDIAN.fullmatch(whole)):
         return None

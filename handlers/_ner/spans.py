@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,8 +18,14 @@ BLANK = "[ \t\u00a0\u2007\u2009\u202f]"
 GAP = rf"(?:{BLANK}{{1,3}}|{BLANK}{{0,2}}\r?\n{BLANK}{{0,4}})"
 """The space between two words of one entity: some blanks, or one line break."""
 
+WIDE_GAP = rf"(?:{BLANK}{{1,3}}|{BLANK}{{0,2}}\r?\n(?:{BLANK}{{0,4}}\r?\n)?{BLANK}{{0,4}})"
+"""A gap, or an empty line too: tesseract reads double-spaced typing so. Only inside what cannot be two things."""
+
 DASH = "[-\u2010\u2011\u2012\u2013\u2212]"
 """What typesetting and OCR make of a hyphen or a minus sign."""
+
+DIGITS = re.compile(r"\d+")
+"""Where anything made of digits begins. Looking there first is several times faster than a pattern tried everywhere."""
 
 DateOrder = Literal["DMY", "MDY"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from handlers._ner.spans import BLANK, DASH, Options, Span
+from handlers._ner.spans import BLANK, DASH, DIGITS, Options, Span
 
 _ZONE = (
     rf"(?:{BLANK}?\(?(?P<zone>UTC|GMT|CET|CEST|MEZ|MESZ|BST|IST|JST|[ECMP][SD]?T)(?!\w)\)?|(?P<utc>Z)(?!\w)"
@@ -36,14 +36,18 @@ _GERMAN_AM = re.compile(rf"{BLANK}(?:[A-Z\u00c4\u00d6\u00dc]|\d)")
 
 def find_times(text: str, _options: Options) -> Iterator[Span]:
     """Yield times; `norm` is {"time": "15:11" or "15:11:30"} and, as written, {"zone"} if there is one."""
-    for pattern in (_CLOCK, _HALF_DAY, _IN_WORDS):
-        for match in pattern.finditer(text):
-            if pattern is _CLOCK and _is_ratio(match):
-                continue
-            if pattern is _HALF_DAY and _is_german_am(match):
-                continue
-            if span := _span(match):
+    for digits in DIGITS.finditer(text):
+        if digits.end() - digits.start() > 2:
+            continue
+        for pattern in (_CLOCK, _HALF_DAY, _IN_WORDS):
+            match = pattern.match(text, digits.start())
+            span = _span(match) if match and not _is_something_else(match) else None
+            if span:
                 yield span
+
+
+def _is_something_else(match: re.Match[str]) -> bool:
+    return (match.re is _CLOCK and _is_ratio(match)) or (match.re is _HALF_DAY and _is_german_am(match))
 
 
 def _is_ratio(match: re.Match[str]) -> bool:

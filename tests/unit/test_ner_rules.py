@@ -96,12 +96,15 @@ ENTITIES = {
         ("five, or 5 million\ndollars", "5 million\ndollars", {"amount": "5000000", "currency": "$"}),
         ("12 500 kr.", "12 500 kr", {"amount": "12500", "currency": "kr"}),
         ("R$ 1.234,56", "R$ 1.234,56", {"amount": "1234.56", "currency": "BRL"}),
+        ("EUR 9,037,90", "EUR 9,037,90", {"amount": "9037.90", "currency": "EUR"}),
+        ("kr. 500 and", "kr. 500", {"amount": "500", "currency": "kr"}),
         ("EUR 4, 150.00", "EUR 4, 150.00", {"amount": "4150.00", "currency": "EUR"}),
     ],
     "DATE": [
         ("on 14 March 2024", "14 March 2024", {"date": "2024-03-14"}),
         ("Jul 31, 2019", "Jul 31, 2019", {"date": "2019-07-31"}),
         ("of April 20,\n2009 is", "April 20,\n2009", {"date": "2009-04-20"}),
+        ("experts of April 20,\n\n2009 is hereby", "April 20,\n\n2009", {"date": "2009-04-20"}),  # double-spaced typing
         ("in late February 2009", "February 2009", {"date": "2009-02"}),
         ("the 3rd day of March, 2024", "3rd day of March, 2024", {"date": "2024-03-03"}),
         ("Monday, 5 May", "5 May", {"date": "--05-05"}),
