@@ -37,6 +37,7 @@ from supervisor.core.outcome import (
 )
 from supervisor.core.retry import RetryPolicy, backoff
 
+_LONGEST_RETRY_S = 1e9  # some 30 years; a handler may ask for `inf`, which no date can hold
 _NEVER_RETRIED = {ErrorKind.PERMANENT, ErrorKind.INVALID, ErrorKind.RESULT}
 
 
@@ -93,7 +94,7 @@ def _after_failure(
     if kind in _NEVER_RETRIED or job.attempt >= policy.attempts_of(job):
         return failed
     asked = ended.retry_in_s if isinstance(ended, Raised) else None
-    delay = backoff(job.attempt, policy, random) if asked is None else max(0.0, asked)
+    delay = backoff(job.attempt, policy, random) if asked is None else min(max(0.0, asked), _LONGEST_RETRY_S)
     return replace(failed, status=Status.PENDING, run_in_s=delay)
 
 
