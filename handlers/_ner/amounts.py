@@ -31,9 +31,9 @@ _CURRENCY = re.compile(
     rf"(?:{_any_of([*SYMBOLS, *CODES, *(form for word in WORDS for form in (word, word.title(), word.upper()))])})"
     r"(?![^\W\d_])"
 )
-_ABBREVIATIONS = ("kr", "Rs", "Fr")
+_ABBREVIATIONS = ("kr", "Rs", "Fr", "SFr")
 _POINT_AND_AMOUNT = re.compile(rf"\.{BLANK}?\d")  # "kr. 500": the point is not the end of a sentence
-_BETWEEN = re.compile(rf"(?:{BLANK}{{0,2}}|(?P<line>{GAP}))")
+_BETWEEN = re.compile(rf"(?:{BLANK}{{0,2}}(?:(?<!\w){DASH})?|(?P<line>{GAP}))")
 _SIGN = re.compile(rf"(?:^|[\s(])({DASH}|\+)$")
 
 _PERCENT_NUMBER = r"\d{1,9}(?:[.,]\d{1,6})?(?![.,]?\d)"
@@ -112,9 +112,9 @@ def _currencies(text: str) -> Iterator[_Token]:
             continue
         written = match.group()
         if written in _ABBREVIATIONS and _POINT_AND_AMOUNT.match(text, end):
-            end += 1
+            written, end = written + ".", end + 1
         word = " ".join(written.lower().split())
-        currency = SYMBOLS.get(written) or WORDS.get(word, written)
+        currency = SYMBOLS.get(written.rstrip(".")) or WORDS.get(word, written)
         yield _Token(start, end, written, currency, in_words=word in WORDS)
 
 
@@ -159,7 +159,8 @@ def _money(text: str, pair: _Pair) -> Span:
     start = min(pair.number.start, pair.currency.start)
     end = max(pair.number.end, pair.currency.end)
     sign = _SIGN.search(text, max(0, start - 2), start)
-    negative = bool(sign and sign[1] != "+")
+    inner = text[min(pair.number.end, pair.currency.end) : max(pair.number.start, pair.currency.start)]
+    negative = bool((sign and sign[1] != "+") or inner.strip())  # "-5.00 EUR" or "EUR -5.00"
     value = parse_number(pair.number.written) or Decimal(0)
     amount = ("-" if negative else "") + as_text(value.scaleb(pair.number.scale) if pair.number.scale else value)
     norm: dict[str, Any] = {"amount": amount, "currency": pair.currency.currency}

@@ -36,6 +36,8 @@ SYMBOLS = {
     "z\u0142": "PLN",
     "K\u010d": "CZK",
     "Ft": "HUF",
+    "SFr": "CHF",
+    "DM": "DEM",
     **{symbol: symbol for symbol in _SHARED_SYMBOLS},
 }
 
@@ -57,7 +59,7 @@ WORDS = {
 }
 """Written after the number, and possibly on the next line; lower case here, any case in a text."""
 
-NEED_PRICE_FORM = frozenset({"TRY", "PHP", "MAD", "PEN", "COP", "ESP", "ATS", "SAR", "Ft", "Fr", "Rs"})
+NEED_PRICE_FORM = frozenset({"TRY", "PHP", "MAD", "PEN", "COP", "ESP", "ATS", "SAR", "Ft", "Fr", "Rs", "DM"})
 """Also words, feet or versions ("PHP 8"): money only beside an amount with cents or grouped thousands."""
 
 SCALES = {

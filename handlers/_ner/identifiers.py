@@ -39,6 +39,7 @@ _COURT_VALUES = (
 _VALUE = (
     rf"(?P<value>{_COURT_VALUES}"
     rf"|(?:[IVX]{{1,5}}|\d{{1,3}}){BLANK}[A-Z][A-Za-z]{{0,3}}{BLANK}\d{{1,5}}/\d\d(?!\d)"  # German courts: 3 C 123/24
+    r"|\d{1,3}(?:,\d{3}){2,4}(?![\d,])"  # patents: 7,654,321
     r"|[A-Za-z0-9]{1,24}(?:[-\u2010\u2011\u2013/._][A-Za-z0-9]{1,24}){0,6})"
 )
 _VALUES = re.compile(_VALUE)
@@ -125,7 +126,7 @@ def _acceptable(text: str, value: str, end: int, least_digits: int) -> bool:
 
 def _looks_assigned(value: str, *, hashed: bool) -> bool:
     """Behind a bare noun: capitals and digits, or a long number; "order 12 chairs" and "claims 2019" are neither."""
-    if _DATE_LIKE.fullmatch(value) or any(char.islower() for char in value):
+    if "," in value or _DATE_LIKE.fullmatch(value) or any(char.islower() for char in value):
         return False
     digits = sum(map(str.isdigit, value))
     return hashed or digits >= 5 or (digits >= 3 and any(char.isupper() for char in value))
