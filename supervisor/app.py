@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import shutil
@@ -69,6 +70,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
 
 def leave(code: int) -> None:
     """End this process now. A hung worker's executor would make the interpreter's own exit wait for it for ever."""
+    gc.collect()  # lets go of the last executors' semaphores, which nobody would unlink otherwise
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

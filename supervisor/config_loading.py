@@ -46,6 +46,8 @@ class LoadedConfig:
     origins: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     identity: Identity = MISSING
+    workers_without_flag: Any = None
+    """What `pool.workers` would be without `--workers`, not validated: an edit of it wins over the flag."""
 
 
 def load(path: Path | None, environ: Mapping[str, str], overrides: Overrides) -> LoadedConfig:
@@ -62,7 +64,8 @@ def assemble(path: Path | None, file: ConfigText, environ: Mapping[str, str], ov
     """Merge and validate what was read from `path` with the other layers; raises ConfigError as `load` does."""
     environment = read_environment(environ)
     flags, flag_names = _flags(overrides)
-    layer = _merge(_merge(parse_toml(path, file.text) if path else {}, environment.layer), flags)
+    below = _merge(parse_toml(path, file.text) if path else {}, environment.layer)
+    layer = _merge(below, flags)
     sources = environment.sources | flag_names
     settings = _validated(layer, sources, str(path or "configuration"), environment.problems)
     return LoadedConfig(
@@ -71,6 +74,7 @@ def assemble(path: Path | None, file: ConfigText, environ: Mapping[str, str], ov
         origins=_origins(settings, sources),
         warnings=_warnings(settings, path, file.unsafe),
         identity=file.identity,
+        workers_without_flag=_workers(below),
     )
 
 
@@ -83,6 +87,11 @@ def _validated(layer: dict[str, Any], sources: Mapping[KeyPath, str], file: str,
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def _workers(layer: Mapping[str, Any]) -> Any:
+    pool = layer.get("pool")
+    return pool.get("workers") if isinstance(pool, dict) else None
 
 
 def _flags(overrides: Overrides) -> tuple[dict[str, Any], dict[KeyPath, str]]:

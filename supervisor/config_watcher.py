@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -28,7 +29,8 @@ class ConfigWatcher:
     """Polls the file of `loaded` and calls `on_change` with each later valid state of it.
 
     Was there no file, one that appears at the usual place is taken up. `environ` and `overrides` are those of the
-    start, so that a variable or flag keeps its precedence. `run()` and `reload_now()` belong to one event loop, and
+    start, so that a variable or flag keeps its precedence; only `--workers`, the number to start with, gives way to a
+    later edit of `workers` in the file. `run()` and `reload_now()` belong to one event loop, and
     what `on_change` raises comes out of them.
     """
 
@@ -45,6 +47,7 @@ class ConfigWatcher:
         self._on_change = on_change
         self._environ = dict(environ)
         self._overrides = overrides
+        self._workers_without_flag = loaded.workers_without_flag
         self._poll_s = poll_s
         self._handled = self._seen = loaded.identity
         self._reported: tuple[str, ...] = ()
@@ -98,7 +101,13 @@ class ConfigWatcher:
         """Validate whole; an empty file is taken for one that is being written, and not for the defaults."""
         if not file.text.strip():
             raise ConfigError(f"{self._path}: is empty")
-        return assemble(self._path, file, self._environ, self._overrides)
+        loaded = assemble(self._path, file, self._environ, self._overrides)
+        if self._overrides.workers is None or loaded.workers_without_flag == self._workers_without_flag:
+            return loaded
+        without_flag = replace(self._overrides, workers=None)
+        loaded = assemble(self._path, file, self._environ, without_flag)
+        self._overrides = without_flag
+        return loaded
 
     def _report(self, event: str, reason: str, content: str = "") -> None:
         """Log a fault once per content: a touch or a second save of the same mistake is no news."""

@@ -88,6 +88,7 @@ class WorkerPool:
         self._modules = modules
         self._random = random
         self._desired = 0
+        self._winding_down = False
         self._slots: dict[int, _Entry] = {}
         self._resized = asyncio.Event()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -103,6 +104,11 @@ class WorkerPool:
     def resize(self, workers: int) -> None:
         """Set the wanted number of slots; running jobs are never cut short by it."""
         self._desired = max(0, workers)
+        self._resized.set()
+
+    def wind_down(self) -> None:
+        """Start no more workers and end those that have no job, whatever is wanted."""
+        self._winding_down = True
         self._resized.set()
 
     def report(self) -> list[SlotReport]:
@@ -179,7 +185,7 @@ class WorkerPool:
 
     def _reconcile(self, tending: asyncio.TaskGroup) -> None:
         table = {index: (entry.state, entry.retiring) for index, entry in self._slots.items()}
-        plan = plan_slots(self._desired, table)
+        plan = plan_slots(0 if self._winding_down else self._desired, table)
         for index in plan.retire:
             self._slots[index].retiring = True
             self._look_at(self._slots[index])

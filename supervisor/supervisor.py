@@ -150,6 +150,7 @@ class Supervisor:
         drain_s = self._parts.live.settings.shutdown.drain_s
         log.info("supervisor.draining", jobs=len(self._parts.live.executions), drain_s=drain_s)
         await _end(dispatcher)
+        self._parts.pool.wind_down()
         await self._until(_first_of(self._jobs_ended(), self._hurry.wait(), asyncio.sleep(drain_s)))
         for execution in list(self._parts.live.executions):
             execution.stop(StopReason.DRAIN)

@@ -31,6 +31,7 @@ log = structlog.get_logger("supervisor.slot")
 
 START_TIMEOUT_S = 300.0
 """A worker that loads its own model may take long; one that has not shaken hands by then never will."""
+_SPAWN_TIMEOUT_S = 10.0
 _JOIN_TIMEOUT_S = 2.0
 _DRAIN_TIMEOUT_S = 1.0
 
@@ -78,6 +79,9 @@ class WorkerProcess:
             await self.channel.drain(_DRAIN_TIMEOUT_S)
             await self._discard()
             raise WorkerStartError(self._broken or f"{type(error).__name__}: {error}") from error
+        except asyncio.CancelledError:
+            await self._discard()
+            raise
         finally:
             theirs.close()
         self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
@@ -117,7 +121,12 @@ class WorkerProcess:
     async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock) -> bytes:
         async with spawning:
             # in a thread: submit() starts the process, and waits for a fork server that may hang
-            future = await asyncio.to_thread(executor.submit, child.hello)
+            submitted = asyncio.create_task(asyncio.to_thread(executor.submit, child.hello))
+            try:
+                future = await asyncio.shield(submitted)
+            except asyncio.CancelledError:
+                await asyncio.wait({submitted}, timeout=_SPAWN_TIMEOUT_S)  # so that what it starts can be ended
+                raise
             self.spawned_pid = next(iter(executor._processes), 0)  # noqa: SLF001 - the executor names no pid
         answer = asyncio.wrap_future(future)
         await asyncio.wait({answer}, timeout=START_TIMEOUT_S)

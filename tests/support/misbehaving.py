@@ -96,7 +96,7 @@ def ignores_everything(payload: dict) -> dict:
     while True:
         try:
             time.sleep(60)
-        except BaseException:  # noqa: PERF203 - that is the point
+        except BaseException:
             continue
 
 
@@ -155,7 +155,7 @@ def keyboard_interrupt(payload: dict) -> dict:
 class AwkwardError(Exception):
     """Cannot be unpickled, nor shown."""
 
-    def __init__(self, a, b):
+    def __init__(self, a, _b):
         super().__init__(a)
         self.lock = threading.Lock()
 

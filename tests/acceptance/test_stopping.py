@@ -1,0 +1,117 @@
+"""TERM, a second TERM, SIGKILL: what happens to running jobs and to processes."""
+
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.supervising import Jobs, StartSupervisor, gone
+from tests.support.until import until
+
+
+def test_term_lets_short_jobs_finish_and_gives_long_ones_back(start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start(shutdown={"drain_s": 2}, pool={"workers": 2})
+    long, short = jobs.insert("sleeps", {"seconds": 10}), jobs.insert("sleeps", {"seconds": 1})
+    jobs.wait(long, "processing")
+    jobs.wait(short, "processing")
+    waiting = jobs.insert("ok", run_at=None)
+    family = supervisor.family()
+    jobs.wait(waiting, "pending", within_s=0.1)
+    assert supervisor.stop() == 0
+    gone(family)
+    assert jobs.get(short)["status"] == "completed"
+    job = jobs.get(long)
+    assert (job["status"], job["attempt"], job.get("lease")) == ("pending", 0, None)
+    assert jobs.get(waiting)["status"] == "pending", "no claims after TERM"
+    assert jobs.collection.database["supervisors"].count_documents({}) == 0
+    assert supervisor.events("supervisor.stopped")
+
+    start()
+    jobs.collection.update_one({"_id": long}, {"$set": {"payload.seconds": 0}})
+    job = jobs.wait(long)
+    assert (job["status"], job["attempt"], job["result"]["attempt"]) == ("completed", 1, 1)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_skips_the_wait(second: signal.Signals, start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start(shutdown={"drain_s": 60})
+    job_id = jobs.insert("sleeps", {"seconds": 60})
+    jobs.wait(job_id, "processing")
+    supervisor.process.send_signal(signal.SIGTERM)
+    supervisor.wait_for("supervisor.draining")
+    supervisor.process.send_signal(second)
+    assert supervisor.process.wait(10) == 0
+    job = jobs.get(job_id)
+    assert (job["status"], job["attempt"]) == ("pending", 0)
+
+
+def test_a_job_that_ignores_the_drain_is_killed_and_given_back(
+    start: StartSupervisor, jobs: Jobs, tmp_path: Path
+) -> None:
+    supervisor = start(shutdown={"drain_s": 0})
+    pids = tmp_path / "pids"
+    job_id = jobs.insert("ignores_everything", {"pids": str(pids)})
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2, what="the grandchildren")
+    family = supervisor.family()
+    assert len(family) >= 4, "fork server, worker and two grandchildren"
+    assert supervisor.stop() == 0
+    gone(family)
+    job = jobs.get(job_id)
+    assert (job["status"], job["attempt"]) == ("pending", 0)
+
+
+def test_sigkill_leaves_no_process_behind(start: StartSupervisor, jobs: Jobs, tmp_path: Path) -> None:
+    supervisor = start(pool={"workers": 3})
+    pids = tmp_path / "pids"
+    for handler in ("ignores_everything", "regex"):
+        jobs.wait(jobs.insert(handler, {"pids": str(pids)} if handler != "regex" else {}), "processing")
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2, what="the grandchildren")
+    grandchildren = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    stopped = next(process for process in supervisor.family() if process not in grandchildren)
+    family = [*supervisor.family(), *grandchildren]
+    assert stopped in family
+    supervisor.kill()
+    gone(family, timeout_s=2)
+
+
+def test_a_successor_on_the_host_releases_a_dead_predecessors_jobs_at_once(start: StartSupervisor, jobs: Jobs) -> None:
+    first = start(lease={"seconds": 120})
+    job_id = jobs.insert("sleeps", {"seconds": 60})
+    jobs.wait(job_id, "processing")
+    first.kill()
+    jobs.collection.update_one({"_id": job_id}, {"$set": {"payload.seconds": 0}})
+    second = start(lease={"seconds": 120})
+    assert second.wait_for("job.orphaned")["cause"] == "its supervisor died"
+    job = jobs.wait(job_id, within_s=10)
+    assert (job["status"], job["attempt"]) == ("completed", 2)
+    assert job["attempts"][0]["outcome"] == "lost"
+    assert jobs.collection.database["supervisors"].count_documents({}) == 1
+
+
+def test_an_expired_lease_is_taken_over_by_a_living_supervisor(start: StartSupervisor, jobs: Jobs) -> None:
+    victim = start(lease={"seconds": 3})
+    job_id = jobs.insert("sleeps", {"seconds": 30})
+    jobs.wait(job_id, "processing")
+    survivor = start(lease={"seconds": 3})
+    victim.process.send_signal(signal.SIGSTOP)  # it lives, and keeps nothing
+    try:
+        jobs.collection.update_one({"_id": job_id}, {"$set": {"payload.seconds": 0}})
+        taken_over = survivor.wait_for("job.orphaned", timeout_s=10)
+        assert taken_over["cause"] == "its lease expired"
+        job = jobs.wait(job_id)
+        assert (job["status"], job["attempt"]) == ("completed", 2)
+    finally:
+        victim.process.send_signal(signal.SIGCONT)
+    victim.wait_for("lease.lost")
+    ended = jobs.get(job_id)
+    assert len([entry for entry in ended["attempts"] if entry["outcome"] == "completed"]) == 1
+
+
+def test_a_job_longer_than_its_lease_keeps_it(start: StartSupervisor, jobs: Jobs) -> None:
+    start(lease={"seconds": 3})
+    started = time.monotonic()
+    job = jobs.run("sleeps", {"seconds": 5})
+    assert time.monotonic() - started > 4.5
+    assert (job["status"], job["attempt"], job["claims"]) == ("completed", 1, 1)
