@@ -1,0 +1,153 @@
+"""`check`: configuration, handlers and database, with all problems at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from supervisor.cli.parsing import command
+from supervisor.cli.printing import as_json, fail, warn
+from supervisor.cli.session import Session, handlers_of, pass_session
+from supervisor.config import MongoSettings, PoolSettings, Settings
+from supervisor.config_environment import read_environment
+from supervisor.config_file import parse_toml, read_text
+from supervisor.config_loading import DEFAULT_PATH
+from supervisor.errors import ConfigError, DatabaseUnreachableError, SupervisorError
+
+INIT = "run: python -m supervisor init"
+
+
+@dataclass
+class Findings:
+    """What is wrong, what is doubtful and what is well; `exit_codes` of what is wrong."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    exit_codes: set[int] = field(default_factory=set)
+
+    def wrong(self, lines: Iterable[str], exit_code: int = ConfigError.exit_code) -> None:
+        """Add problems."""
+        for line in lines:
+            self.problems.append(line)
+            self.exit_codes.add(exit_code)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing is wrong, 3 if only the database cannot be reached, else 2."""
+        if self.exit_codes <= {DatabaseUnreachableError.exit_code}:
+            return max(self.exit_codes, default=0)
+        return ConfigError.exit_code
+
+
+@command("check", "check --config /etc/supervisor/config.toml")
+@click.option("--json", "json_", is_flag=True, help="{ok, problems, warnings, passed} as JSON.")
+@pass_session
+def check(session: Session, *, json_: bool) -> int:
+    """Check configuration, handlers and database.
+
+    Every problem is named at once; exit code 2 if there is any, 3 if it is only that the database cannot be reached.
+    """
+    findings = Findings()
+    settings = _check_configuration(session, findings)
+    _check_handlers(settings, findings)
+    _check_database(session, settings, findings)
+    if json_:
+        shown: dict[str, Any] = {"ok": not findings.problems, "problems": findings.problems}
+        click.echo(as_json({**shown, "warnings": findings.warnings, "passed": findings.passed}))
+        return findings.exit_code
+    for line in findings.passed:
+        click.echo(f"ok: {line}")
+    for line in findings.warnings:
+        warn(line)
+    for line in findings.problems:
+        fail(line)
+    return findings.exit_code
+
+
+def _check_configuration(session: Session, findings: Findings) -> Settings:
+    """Return the configuration; of a wrong one, the tables that the other checks need, as far as they are sound."""
+    try:
+        loaded = session.load()
+    except ConfigError as error:
+        findings.wrong(str(error).splitlines())
+        return _sound_tables(session)
+    findings.warnings.extend(loaded.warnings)
+    findings.passed.append(f"configuration: {loaded.path or 'no config.toml, every key at its default'}")
+    return loaded.settings
+
+
+def _sound_tables(session: Session) -> Settings:
+    path = session.config or DEFAULT_PATH
+    try:
+        layers = [parse_toml(path, read_text(path).text), read_environment(os.environ).layer]
+    except ConfigError:
+        layers = [read_environment(os.environ).layer]
+    if session.mongo:
+        layers.append({"mongo": {"uri": session.mongo}})
+    return Settings(
+        mongo=_sound(MongoSettings, "mongo", layers),
+        pool=_sound(PoolSettings, "pool", layers),
+    )
+
+
+def _sound(model: Any, name: str, layers: list[dict[str, Any]]) -> Any:
+    """Return the table with those keys that are right by themselves; the others are at their defaults."""
+    tables = [layer[name] for layer in layers if isinstance(layer.get(name), dict)]
+    merged = {key: value for table in tables for key, value in table.items()}
+    return model(**{key: value for key, value in merged.items() if _is_sound(model, key, value)})
+
+
+def _is_sound(model: Any, key: str, value: Any) -> bool:
+    try:
+        model(**{key: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def _check_handlers(settings: Settings, findings: Findings) -> None:
+    registry, failures = handlers_of(settings)
+    findings.wrong(failures)
+    known = sorted(registry.handlers)
+    if known:
+        findings.passed.append(f"handlers: {', '.join(known)}")
+    elif not failures:
+        findings.wrong([f"[pool] modules = {list(settings.pool.modules)}: no handler is registered there"])
+    named = {
+        **{f"[handlers.{name}]": name for name in settings.handlers},
+        **{f"[pool] claim names {name!r}": name for name in settings.pool.claim if name != "*"},
+        **{f"[[schedules]] {schedule.name!r}": schedule.handler for schedule in settings.schedules},
+    }
+    for place, name in named.items():
+        if name not in registry.handlers:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            findings.warnings.append(f"{place}: no handler {name!r} is registered here{hint}")
+
+
+def _check_database(session: Session, settings: Settings, findings: Findings) -> None:
+    mongo = settings.mongo
+    try:
+        with session.connect(settings) as database:
+            missing, is_empty = database.missing_indexes(), database.queue.is_empty()
+    except SupervisorError as error:
+        findings.wrong([f"database: {error}"], error.exit_code)
+        return
+    findings.passed.append(f"database: {mongo.redacted_uri} answers and is a replica set")
+    lines = [
+        f"database: {mongo.database}.{mongo.collection} lacks the index {index.name!r} ({index.purpose}); {INIT}"
+        for index in missing
+    ]
+    if not missing:
+        findings.passed.append(f"indexes: all of {mongo.database}.{mongo.collection}")
+    elif is_empty:  # the first supervisor or `enqueue` makes them
+        findings.warnings.extend(lines)
+    else:
+        findings.wrong(lines)

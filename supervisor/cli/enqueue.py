@@ -1,0 +1,186 @@
+"""`enqueue`: insert a job, and wait for it if asked to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from bson import ObjectId, json_util
+from bson.errors import BSONError
+
+from supervisor.cli.parsing import command
+from supervisor.cli.printing import as_json, error_in_short, id_text, warn
+from supervisor.cli.progress import Bars
+from supervisor.cli.session import Database, Session, handlers_of, pass_session
+from supervisor.client.documents import JobOptions
+from supervisor.client.queue import Queue
+from supervisor.config import Settings
+from supervisor.core.job import Status
+from supervisor.errors import SupervisorError, UnknownHandlerError, UsageError
+from supervisor.registry import HandlerSpec, Registry
+
+Document = dict[str, Any]
+
+NO_SUPERVISOR = "no supervisor is running on this database; start one with: python -m supervisor"
+
+
+class JobFailedError(SupervisorError):
+    """The job that was waited for did not complete."""
+
+
+@command("enqueue", 'enqueue ocr --file scan.pdf --then ner --wait\nenqueue ner --payload \'{"text": "Due 4 May"}\'')
+@click.argument("handler")
+@click.option("--payload", metavar="JSON|@FILE", help="The handler's input, Extended JSON; @- reads standard input.")
+@click.option("--file", "path", type=click.Path(path_type=Path), metavar="PATH", help="Upload it as the job's input.")
+@click.option("--priority", type=int, metavar="N", help="Higher first; default 0.")
+@click.option("--run-at", metavar="ISO", help="Not before this time; UTC unless it says otherwise.")
+@click.option("--unique", "unique_key", metavar="KEY", help="Refuse it while a job with this key waits or runs.")
+@click.option("--group", "group_key", metavar="KEY", help="Group of max_running_per_group.")
+@click.option("--timeout-s", type=float, metavar="S", help="Time limit of an attempt, instead of the handler's.")
+@click.option("--max-attempts", type=int, metavar="N", help="Tries at most, instead of the handler's.")
+@click.option("--then", multiple=True, metavar="HANDLER", help="Enqueue this one when the job completes; repeatable.")
+@click.option("--wait", is_flag=True, help="Wait for the end and print the result; exit 0 only when completed.")
+@click.option("--json", "json_", is_flag=True, help="Print the job as JSON instead of its id or result.")
+@pass_session
+def enqueue(session: Session, /, handler: str, *, wait: bool, json_: bool, **fields: Any) -> None:
+    """Insert a job and print its id.
+
+    Handler and payload are checked before anything is sent. --file goes into the database (GridFS), so that workers
+    on any machine can read it; its id becomes `source.file_id` of the payload, or `file_id` where the handler has no
+    `source`.
+    """
+    settings = session.load().settings
+    registry, spec = _find_handler(handler, settings)
+    payload, path = read_payload(fields.pop("payload")), fields.pop("path")
+    file_id = None if path is None else ObjectId()
+    if path is not None:
+        _check_file(path)
+        payload = with_file(payload, file_id, spec)
+    options = _options(fields)
+    with session.connect(settings, registry) as database:
+        database.queue.check(handler, payload, **options)  # before anything is uploaded
+        _prepare_if_empty(database)
+        job_id = _insert(database.queue, handler, payload, options, path)
+        if wait:
+            _wait(database.queue, job_id, json_=json_)
+        else:
+            click.echo(as_json({"id": id_text(job_id)}) if json_ else id_text(job_id))
+
+
+def _find_handler(name: str, settings: Settings) -> tuple[Registry, HandlerSpec]:
+    """Import the handlers; modules that fail matter only if the handler is not found because of that, perhaps."""
+    registry, failures = handlers_of(settings)
+    try:
+        spec = registry.get(name)
+    except UnknownHandlerError as error:
+        raise UnknownHandlerError("; ".join([str(error), *failures])) from None
+    for failure in failures:
+        warn(failure)
+    return registry, spec
+
+
+def read_payload(text: str | None) -> Document:
+    """Return the payload that `--payload` says; raises UsageError that names the position of a mistake."""
+    if text is None:
+        return {}
+    if text.startswith("@"):
+        text = _read(text[1:])
+    try:
+        payload = json_util.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--payload: is not JSON: {error.msg}, line {error.lineno}, column {error.colno}") from None
+    except (ValueError, TypeError, BSONError, RecursionError) as error:
+        raise UsageError(f"--payload: is not Extended JSON: {error}") from None
+    if not isinstance(payload, dict):
+        raise UsageError(f"--payload: is {type(payload).__name__}, must be an object: {{…}}")
+    return payload
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--payload: {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--payload: {name} is not UTF-8") from None
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise UsageError(f"--file: {path} is a directory")
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"--file: {path} cannot be read: {error.strerror}") from None
+
+
+def with_file(payload: Mapping[str, Any], file_id: Any, spec: HandlerSpec) -> Document:
+    """Return the payload with the uploaded file where the handler expects one; raises UsageError if it has one."""
+    takes_source = "source" in getattr(spec.payload_type, "model_fields", ())
+    field = "source" if takes_source else "file_id"
+    if field in payload:
+        raise UsageError(f"--file: the payload has a {field!r} already; give one of the two")
+    return {**payload, field: {"file_id": file_id} if takes_source else file_id}
+
+
+def _options(fields: Mapping[str, Any]) -> JobOptions:
+    given = JobOptions(run_at=_moment(fields["run_at"]))
+    given["then"] = [{"handler": name, "payload": {}} for name in fields["then"]]
+    for name in ("priority", "unique_key", "group_key", "timeout_s", "max_attempts"):
+        given[name] = fields[name]  # type: ignore[literal-required]
+    return given
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        raise UsageError(
+            f"--run-at: {text!r} is not a time such as 2026-03-01T18:30 or 2026-03-01T18:30+01:00"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
+
+
+def _prepare_if_empty(database: Database) -> None:
+    """The first job must not create a bare collection: without its index, a unique_key would mean nothing."""
+    if database.queue.is_empty():
+        database.prepare()
+
+
+def _insert(queue: Queue, handler: str, payload: Document, options: JobOptions, path: Path | None) -> Any:
+    if path is None:
+        return queue.enqueue(handler, payload, **options)
+    file_id = payload["source"]["file_id"] if "source" in payload else payload["file_id"]
+    queue.upload(path, file_id)
+    try:
+        return queue.enqueue(handler, payload, **options)
+    except SupervisorError:
+        queue.discard(file_id)
+        raise
+
+
+def _wait(queue: Queue, job_id: Any, *, json_: bool) -> None:
+    if not queue.has_supervisor():
+        warn(NO_SUPERVISOR)
+    with Bars.on_stderr() as bars:
+        job = queue.wait(job_id, on_change=bars.show)
+        bars.show(job)
+    result = queue.result(job) if job["status"] == Status.COMPLETED else None
+    if json_:
+        click.echo(as_json({**job, "result": result}))
+    refuse_unless_completed(job)
+    if not json_:
+        click.echo(as_json(result))
+
+
+def refuse_unless_completed(job: Mapping[str, Any]) -> None:
+    """Raise JobFailedError, which says why, for a job that has ended otherwise."""
+    if job["status"] == Status.CANCELLED:
+        raise JobFailedError(f"job {id_text(job['_id'])} was cancelled")
+    if job["status"] != Status.COMPLETED:
+        raise JobFailedError(f"job {id_text(job['_id'])} {job['status']}: {error_in_short(job.get('error'))}")

@@ -1,0 +1,75 @@
+"""`status`: how many jobs there are, which supervisors, and what they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from supervisor.cli.parsing import command
+from supervisor.cli.printing import as_json, duration, id_text, print_table, seconds_between
+from supervisor.cli.session import Session, pass_session
+from supervisor.client.documents import is_alive
+from supervisor.core.job import Status
+
+Document = Mapping[str, Any]
+
+
+@command("status", "status\nstatus --json | jq .counts")
+@click.option("--json", "json_", is_flag=True, help="{counts, handlers, supervisors} as JSON.")
+@pass_session
+def status(session: Session, *, json_: bool) -> None:
+    """Show counts, supervisors and slots.
+
+    A supervisor without a heartbeat for 15 seconds is probably gone.
+    """
+    with session.connect() as database:
+        handlers, supervisors = database.queue.counts(), database.queue.supervisors()
+        now = database.queue.now()
+    if json_:
+        found = [{**supervisor, "alive": is_alive(supervisor)} for supervisor in supervisors]
+        click.echo(as_json({"counts": _totals(handlers), "handlers": handlers, "supervisors": found}))
+        return
+    _print_counts(handlers)
+    click.echo()
+    if not supervisors:
+        click.echo("no supervisor is running on this database")
+        return
+    _print_supervisors(supervisors)
+    click.echo()
+    _print_slots(supervisors, now)
+
+
+def _totals(handlers: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return {status.value: sum(counts[status] for counts in handlers.values()) for status in Status}
+
+
+def _print_counts(handlers: Mapping[str, Mapping[str, int]]) -> None:
+    rows = [[name, *(counts[status] for status in Status)] for name, counts in handlers.items()]
+    totals = _totals(handlers)
+    print_table(("handler", *Status), [*rows, ["all", *(totals[status] for status in Status)]])
+
+
+def _print_supervisors(supervisors: list[dict[str, Any]]) -> None:
+    fields = ("_id", "host", "pid", "phase", "workers")
+    rows = [[*(each.get(field) for field in fields), _heartbeat(each)] for each in supervisors]
+    print_table(("id", *fields[1:], "heartbeat"), rows)
+
+
+def _heartbeat(supervisor: Document) -> str:
+    ago = duration(supervisor.get("heartbeat_age_s"))
+    said = f"{ago} ago" if ago else "never"
+    return said if is_alive(supervisor) else f"{said}, gone?"
+
+
+def _print_slots(supervisors: list[dict[str, Any]], now: datetime) -> None:
+    rows = [
+        [supervisor.get("host"), slot.get("slot"), slot.get("state"), slot.get("pid"), slot.get("handler"),
+         "" if slot.get("job_id") is None else id_text(slot["job_id"]),
+         duration(seconds_between(slot.get("since"), now)),
+         "" if slot.get("rss_mb") is None else f"{slot['rss_mb']:.0f} MB"]
+        for supervisor in supervisors for slot in supervisor.get("slots") or ()
+    ]  # fmt: skip
+    print_table(("host", "slot", "state", "pid", "handler", "job", "for", "memory"), rows)

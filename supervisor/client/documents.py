@@ -1,0 +1,204 @@
+"""What clients write into the database and ask of it, as plain values: no I/O and no clock here.
+
+The asynchronous client and the synchronous one differ in `await` only; everything else they do is in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+
+import bson
+from bson import ObjectId, json_util
+from bson.errors import BSONError
+from pydantic import BaseModel
+
+from supervisor.core.job import ENDED, Status, find_problem
+from supervisor.core.outcome import ErrorInfo, ErrorKind
+from supervisor.core.transitions import describe
+from supervisor.errors import JobStateError, PayloadError, UsageError
+from supervisor.registry import Registry
+
+RETRYABLE = (Status.FAILED, Status.CANCELLED)
+ALIVE_S = 15.0
+"""A supervisor whose last heartbeat is older than this many seconds is probably gone."""
+
+LISTED_WITHOUT = {"payload": 0, "result": 0, "attempts": 0}
+"""What a listing leaves out: everything that can be large."""
+
+_INT64 = range(-(2**63), 2**63)
+_FORGOTTEN_BY_A_RETRY = ("run_at", "finished_at", "cancel_requested", "lease", "progress", "result", "result_file")
+
+
+class JobOptions(TypedDict, total=False):
+    """The producer's optional fields; None counts as missing."""
+
+    priority: int | None
+    run_at: datetime | None
+    unique_key: str | None
+    group_key: str | None
+    batch_id: Any
+    timeout_s: float | None
+    max_attempts: int | None
+    then: Sequence[Mapping[str, Any]] | None
+    job_id: Any
+    trace: str | None
+
+
+def job_document(
+    handler: str, payload: Mapping[str, Any] | BaseModel | None, options: JobOptions, created_at: datetime
+) -> dict[str, Any]:
+    """Return the document of a new job. Raises TypeError for an option that does not exist."""
+    if unknown := sorted(set(options) - set(JobOptions.__annotations__)):
+        raise TypeError(f"enqueue: no such option: {', '.join(unknown)}")
+    fields: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if followers := [dict(follower) for follower in fields.pop("then", ())]:
+        fields["then"] = followers
+    return {
+        "_id": fields.pop("job_id", None) or ObjectId(),
+        "handler": handler,
+        "payload": payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {}),
+        "status": Status.PENDING.value,
+        "created_at": created_at,
+        **fields,
+    }
+
+
+def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb: int) -> None:
+    """Raise what is wrong with a new job, before it gets to the database.
+
+    UsageError for a field of a wrong type, UnknownHandlerError, PayloadError for what the handler's model refuses or
+    what is larger than `payload_kb`. Without a registry every handler is taken on trust.
+    """
+    if problem := find_problem(document):
+        raise UsageError(problem)
+    check_size(document["payload"], payload_kb)
+    if registry is not None:
+        _check_payload(document["handler"], document["payload"], registry)
+        for follower in document.get("then") or ():
+            # what the supervisor will add; a model that refuses it would fail only when its parent is done
+            payload = {**(follower.get("payload") or {}), "parent_job_id": document["_id"]}
+            _check_payload(follower["handler"], payload, registry)
+
+
+def check_size(payload: Mapping[str, Any], payload_kb: int) -> None:
+    """Raise PayloadError for a payload that BSON cannot hold, or that is larger than `payload_kb`."""
+    try:
+        size = len(bson.encode(payload))
+    except (BSONError, OverflowError, UnicodeError, RecursionError, TypeError, ValueError) as error:
+        raise PayloadError(f"payload: cannot be stored: {error}") from None
+    if size > payload_kb * 1024:
+        raise PayloadError(
+            f"payload: is {size / 1024:.0f} kB, must be at most {payload_kb} kB (limits.payload_kb); "
+            "larger input belongs in a file"
+        )
+
+
+def _check_payload(handler: str, payload: Mapping[str, Any], registry: Registry) -> None:
+    try:
+        registry.get(handler).parse_payload(payload)
+    except PayloadError as error:
+        raise PayloadError(f"payload of {handler!r}: {error}") from None
+
+
+def ids_meant_by(text: str) -> list[Any]:
+    """Return the ids that `text` from a command line may stand for, the likeliest first.
+
+    An ObjectId, an integer, the string itself; Extended JSON for everything else (`{"$uuid": "…"}`).
+    """
+    candidates: list[Any] = [ObjectId(text)] if ObjectId.is_valid(text) else []
+    if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and int(text) in _INT64:
+        candidates.append(int(text))
+    if text.startswith("{"):
+        candidates += _extended(text)
+    return [*candidates, text] if _is_unicode(text) else []
+
+
+def _extended(text: str) -> list[Any]:
+    try:
+        return [json_util.loads(text)]
+    except (ValueError, TypeError, BSONError, RecursionError):
+        return []
+
+
+def _is_unicode(text: str) -> bool:
+    """Bytes of another encoding in a shell's argument arrive as half characters, which no id has."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def listing(status: str | None, handler: str | None, after: Any) -> dict[str, Any]:
+    """Return the filter of a page of jobs, newest id first; `after` is the last id of the page before."""
+    filter_: dict[str, Any] = {}
+    if status is not None:
+        filter_["status"] = Status(status).value
+    if handler is not None:
+        filter_["handler"] = {"$eq": handler}
+    if after is not None:  # `$lt` in a plain filter would skip ids of every other type
+        filter_["$expr"] = {"$lt": ["$_id", {"$literal": after}]}
+    return filter_
+
+
+def retry_filter(job_id: Any) -> dict[str, Any]:
+    """Return the filter that matches the job only if it may be retried."""
+    return {"_id": {"$eq": job_id}, "status": {"$in": [status.value for status in RETRYABLE]}}
+
+
+def retry_update() -> dict[str, Any]:
+    """Return the update that makes an ended job pending and due, with all attempts before it.
+
+    `claims` stays: the next claim's token must be a new one. `error` and `attempts` stay to tell what happened.
+    """
+    return {
+        "$set": {"status": Status.PENDING.value, "attempt": 0, "crashes": 0},
+        "$unset": dict.fromkeys(_FORGOTTEN_BY_A_RETRY, ""),
+    }
+
+
+def retryable(status: str) -> str:
+    """Return `status` if jobs of it may be retried; raises JobStateError."""
+    if status not in RETRYABLE:
+        raise JobStateError(f"only failed and cancelled jobs can be retried, not {status} ones")
+    return status
+
+
+def cancel_update() -> list[dict[str, Any]]:
+    """Return the update that ends a pending job as cancelled."""
+    error = describe(ErrorKind.CANCELLED, ErrorInfo("cancelled before it ran"))
+    fields = {"status": Status.CANCELLED.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
+    return [{"$set": fields}]
+
+
+def has_ended(document: Mapping[str, Any]) -> bool:
+    """Tell whether the job is completed, failed or cancelled."""
+    return document.get("status") in ENDED
+
+
+def count_pipeline() -> list[dict[str, Any]]:
+    """Return the aggregation that counts jobs by handler and status; the index `claim` alone answers it."""
+    return [
+        {"$match": {"status": {"$in": [status.value for status in Status]}}},
+        {"$group": {"_id": {"handler": "$handler", "status": "$status"}, "jobs": {"$sum": 1}}},
+    ]
+
+
+def counts_by_handler(groups: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Turn the answer to `count_pipeline` into {handler: {status: jobs}}, every status named."""
+    counts: dict[str, dict[str, int]] = {}
+    for group in sorted(groups, key=lambda group: str(group["_id"].get("handler"))):
+        of_handler = counts.setdefault(str(group["_id"].get("handler")), {status.value: 0 for status in Status})
+        of_handler[group["_id"]["status"]] += group["jobs"]
+    return counts
+
+
+def supervisors_pipeline() -> list[dict[str, Any]]:
+    """Return the aggregation that lists heartbeat documents with `heartbeat_age_s`, by the database's clock."""
+    age_s = {"$divide": [{"$subtract": ["$$NOW", "$heartbeat_at"]}, 1000]}
+    known = {"$cond": [{"$eq": [{"$type": "$heartbeat_at"}, "date"]}, age_s, None]}
+    return [{"$set": {"heartbeat_age_s": known}}, {"$sort": {"host": 1, "_id": 1}}]
+
+
+def is_alive(supervisor: Mapping[str, Any]) -> bool:
+    """Tell whether a supervisor of `supervisors_pipeline` has been heard of lately."""
+    age_s = supervisor.get("heartbeat_age_s")
+    return age_s is not None and age_s <= ALIVE_S
