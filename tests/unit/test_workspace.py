@@ -1,0 +1,111 @@
+"""The supervisor's private folder: who may read it, and which ones of the dead are removed."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from supervisor.workspace import open_workspace
+
+PREFIX = "mongo-job-supervisor-"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Stand for the machine's folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def dead_pid():
+    """Return the id of a process that has just ended."""
+    process = psutil.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def folder(root: Path, name: str) -> Path:
+    path = root / f"{PREFIX}{name}"
+    path.mkdir()
+    (path / "result.json").write_text("{}")
+    return path
+
+
+def test_the_folder_is_named_after_this_process_and_only_its_user_can_read_it(root):
+    opened = open_workspace()
+    created = psutil.Process().create_time()
+    assert opened.parent == root
+    assert opened.name.startswith(f"{PREFIX}{os.getpid()}-{created:.2f}-")
+    assert stat.S_IMODE(opened.stat().st_mode) == 0o700
+
+
+def test_two_supervisors_in_one_process_have_their_own(root):
+    first, second = open_workspace(), open_workspace()
+    assert first != second
+    assert first.is_dir()
+    assert second.is_dir()
+
+
+def test_the_folder_of_a_process_that_has_ended_is_removed_with_all_in_it(root, dead_pid):
+    left = folder(root, f"{dead_pid}-1000.00-abc")
+    open_workspace()
+    assert not left.exists()
+
+
+def test_the_folder_of_an_earlier_process_with_this_pid_is_removed(root):
+    earlier = psutil.Process().create_time() - 3600
+    left = folder(root, f"{os.getpid()}-{earlier:.2f}-abc")
+    open_workspace()
+    assert not left.exists()
+
+
+def test_the_folder_of_a_living_process_is_kept(root):
+    parent = psutil.Process().parent()
+    living = folder(root, f"{parent.pid}-{parent.create_time():.2f}-abc")
+    open_workspace()
+    assert (living / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "notes", "abc-1.0-x", "-1-1.0-x", "12", "12-", "12-x-y", "12-now-x", "1.5-1.0-x", "12-1,5-x"]
+)
+def test_a_folder_that_does_not_say_whose_it_is_is_kept(root, name):
+    kept = folder(root, name)
+    open_workspace()
+    assert kept.exists()
+
+
+def test_other_things_in_the_temporary_folder_are_left_alone(root, dead_pid):
+    other = root / f"somebody-else-{dead_pid}-1000.00-abc"
+    other.mkdir()
+    file = root / f"{PREFIX}{dead_pid}-1000.00-file"
+    file.write_text("x")
+    open_workspace()
+    assert other.exists()
+    assert file.exists()
+
+
+def test_a_symlink_is_not_followed_to_what_it_names(root, dead_pid, tmp_path_factory):
+    precious = tmp_path_factory.mktemp("precious")
+    (precious / "thesis.txt").write_text("x")
+    (root / f"{PREFIX}{dead_pid}-1000.00-link").symlink_to(precious)
+    open_workspace()
+    assert (precious / "thesis.txt").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_the_folder_of_another_user_is_left_to_that_user(root, dead_pid):
+    theirs = folder(root, f"{dead_pid}-1000.00-abc")
+    os.chown(theirs, 12345, 12345)
+    open_workspace()
+    assert theirs.exists()
+
+
+def test_a_number_that_no_process_can_have_is_nobody_s(root):
+    left = folder(root, f"{10**20}-1000.00-abc")
+    open_workspace()
+    assert not left.exists()
