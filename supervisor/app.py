@@ -25,6 +25,7 @@ from supervisor.config_loading import LoadedConfig, Overrides
 from supervisor.config_watcher import ConfigWatcher
 from supervisor.dispatcher import Dispatcher
 from supervisor.embedded import EmbeddedMongo
+from supervisor.errors import SupervisorError
 from supervisor.execution import Services
 from supervisor.heartbeat import Heartbeat
 from supervisor.lease_keeper import LeaseKeeper
@@ -62,9 +63,15 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         log.warning("config.warning", reason=warning)
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
-    forkserver.prepare(list(settings.pool.modules), settings.pool.threads_per_worker, environ)
-    with _mongo_uri(settings, data_dir) as uri:
-        asyncio.run(_supervise(loaded, environ, overrides, uri))
+    forkserver.prepare(settings, environ)
+    try:
+        with _mongo_uri(settings, data_dir) as uri:
+            asyncio.run(_supervise(loaded, environ, overrides, uri))
+    except SupervisorError:
+        raise
+    except Exception:
+        log.exception("supervisor.failed", hint="this is a bug; running jobs are left to their leases")
+        return 1
     return 0
 
 

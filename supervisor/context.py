@@ -30,6 +30,9 @@ class SupervisorLink(Protocol):
     def parent_result(self) -> dict[str, Any]:
         """Return the result of the job named by `payload.parent_job_id`; raises PermanentError `not_found`."""
 
+    def apply_retention(self) -> dict[str, int]:
+        """Delete ended jobs past their retention now; return how many of each kind."""
+
 
 @dataclass(frozen=True)
 class JobContext:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor.attempt import StopReason
 from supervisor.config import Settings
 from supervisor.core.job import ENDED, Status
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned
@@ -19,7 +20,6 @@ from supervisor.core.transitions import Transition, decide
 from supervisor.limits import HandlerLimits, timeout_of
 from supervisor.pool import WorkerPool
 from supervisor.recorder import Recorder
-from supervisor.slot import StopReason
 from supervisor.store.claims import Claim, Owner
 from supervisor.store.files import FileStore
 from supervisor.store.patience import first_line, until_answered

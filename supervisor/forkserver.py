@@ -18,6 +18,7 @@ from multiprocessing import connection, context, forkserver, queues, reduction
 from pathlib import Path
 from typing import Any
 
+from supervisor.config import Settings
 from supervisor.preload import PLAN_VARIABLE
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -66,7 +67,7 @@ class SafeContext(context.ForkServerContext):
         return _ResultQueue(ctx=self.get_context())
 
 
-def prepare(modules: list[str], threads_per_worker: int, environ: Mapping[str, str]) -> None:
+def prepare(settings: Settings, environ: Mapping[str, str]) -> None:
     """Set this process's environment to what the fork server and the workers shall inherit. Call once, at start.
 
     `environ` is the environment the supervisor was started with. Variables named `SUPERVISOR_…` are taken out: they
@@ -74,8 +75,13 @@ def prepare(modules: list[str], threads_per_worker: int, environ: Mapping[str, s
     """
     for name in [name for name in os.environ if name.startswith("SUPERVISOR_")]:
         del os.environ[name]
-    os.environ.update(thread_limits(threads_per_worker, environ))
-    plan = {"modules": modules, "sys_path": _absolute_path(), "pythonpath": environ.get("PYTHONPATH")}
+    os.environ.update(thread_limits(settings.pool.threads_per_worker, environ))
+    plan = {
+        "modules": settings.pool.modules,
+        "sys_path": _absolute_path(),
+        "pythonpath": environ.get("PYTHONPATH"),
+        "log": {"level": settings.log.level, "format_": settings.log.format},
+    }
     os.environ[PLAN_VARIABLE] = json.dumps(plan)
     # the fork server must find this package even where it is not installed (cpython#117378)
     here = str(Path(__file__).resolve().parent.parent)

@@ -12,6 +12,7 @@ import asyncio
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor.attempt import StopReason
 from supervisor.core.job import Job
 from supervisor.core.outcome import Interrupted
 from supervisor.core.retry import RetryPolicy
@@ -19,7 +20,6 @@ from supervisor.core.transitions import decide
 from supervisor.execution import boot_time_s
 from supervisor.live import Live
 from supervisor.recorder import Recorder
-from supervisor.slot import StopReason
 from supervisor.store.claims import Owner
 from supervisor.store.leases import LeaseStore
 from supervisor.store.patience import first_line

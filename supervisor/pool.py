@@ -16,11 +16,12 @@ from pathlib import Path
 import structlog
 
 from supervisor import process_tree
+from supervisor.attempt import JobListener, StopReason
 from supervisor.core.outcome import AnyOutcome
 from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
 from supervisor.forkserver import ensure_running
-from supervisor.slot import JobListener, StopReason, WorkerSlot
+from supervisor.slot import WorkerSlot
 from supervisor.store.claims import Seat
 from supervisor.wire import Call
 from supervisor.worker_process import WorkerStartError

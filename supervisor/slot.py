@@ -14,25 +14,15 @@ import signal
 import time
 import uuid
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from supervisor import child, process_tree
-from supervisor.core.outcome import (
-    AnyOutcome,
-    Cancelled,
-    Crashed,
-    ErrorKind,
-    Interrupted,
-    Raised,
-    Returned,
-    TimedOut,
-    Usage,
-)
+from supervisor.attempt import Attempt, JobListener, StopReason, died, reported, usage_of
+from supervisor.core.outcome import AnyOutcome, Interrupted, Raised, Returned
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.wire import Call, Stopped, decode_outcome, encode_call
 from supervisor.worker_process import WorkerProcess, output_file
@@ -46,15 +36,6 @@ BEGIN_TIMEOUT_S = 30.0
 _DYING_TIMEOUT_S = 1.0
 
 
-class StopReason(StrEnum):
-    """Why a running job is being stopped."""
-
-    TIMEOUT = "timeout"
-    CANCEL = "cancelled"
-    DRAIN = "draining"
-    LEASE_LOST = "lease lost"
-
-
 _SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
 _ORDERS = {
     StopReason.TIMEOUT: _SIGNALS[JobTimeout],
@@ -62,35 +43,6 @@ _ORDERS = {
     StopReason.DRAIN: _SIGNALS[JobInterrupted],
     StopReason.LEASE_LOST: signal.SIGKILL,
 }
-
-
-class JobListener(Protocol):
-    """Who hears what a worker says while it runs a job, and answers what it asks."""
-
-    def on_progress(self, report: dict[str, Any]) -> None:
-        """Take the handler's newest progress."""
-
-    def on_log(self, entry: dict[str, Any]) -> None:
-        """Take an entry of the handler's `job.log`."""
-
-    async def answer(self, request: dict[str, Any], spool: Path) -> dict[str, Any]:
-        """Return the fields of the reply to a worker's request."""
-
-
-@dataclass
-class _Attempt:
-    """The job that the worker runs now, and what has been done to it."""
-
-    call: Call
-    listener: JobListener
-    submitted_at: float
-    begun_at: float | None = None
-    ordered: StopReason | None = None
-    killed: bool = False
-    used: process_tree.TreeUsage | None = None
-    """Measured just before a kill."""
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class WorkerSlot:
@@ -107,7 +59,7 @@ class WorkerSlot:
         self._output = output_file(workspace, index)
         self._worker: WorkerProcess | None = None
         self._newborn: WorkerProcess | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
 
     @property
     def pid(self) -> int:
@@ -158,7 +110,7 @@ class WorkerSlot:
         assert self._worker is not None, "start() comes first"
         assert self._attempt is None, f"slot {self.index} is running a job already"
         os.truncate(self._output, 0)
-        attempt = self._attempt = _Attempt(call, listener, time.monotonic())
+        attempt = self._attempt = Attempt(call, listener, time.monotonic())
         self._later(BEGIN_TIMEOUT_S, self._kill_if_not_begun)
         try:
             result = self._worker.submit(encode_call(call))
@@ -202,12 +154,12 @@ class WorkerSlot:
             self._attempt.killed = True
             self._spawn(self._attempt, self._measure_and_kill(self._attempt))
 
-    async def _measure_and_kill(self, attempt: _Attempt) -> None:
+    async def _measure_and_kill(self, attempt: Attempt) -> None:
         if self._worker is not None:
             attempt.used = await asyncio.to_thread(process_tree.measure, self._worker.pid)
             await self._worker.kill()
 
-    def _spawn(self, attempt: _Attempt, work: Any) -> None:
+    def _spawn(self, attempt: Attempt, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"slot {self.index}")
         attempt.tasks.add(task)
         task.add_done_callback(attempt.tasks.discard)
@@ -226,12 +178,12 @@ class WorkerSlot:
         elif "request" in message:
             self._spawn(attempt, self._answer(attempt, message))
 
-    async def _answer(self, attempt: _Attempt, request: dict[str, Any]) -> None:
+    async def _answer(self, attempt: Attempt, request: dict[str, Any]) -> None:
         fields = await attempt.listener.answer(request, self._spool)
         if self._worker is not None:
             self._worker.channel.reply(request, fields)
 
-    async def _conclude(self, worker: WorkerProcess, attempt: _Attempt, result: asyncio.Future[bytes]) -> AnyOutcome:
+    async def _conclude(self, worker: WorkerProcess, attempt: Attempt, result: asyncio.Future[bytes]) -> AnyOutcome:
         if not result.done():  # a death: what the worker had sent before is still to arrive
             await asyncio.wait({result}, timeout=1.0)
         if result.done() and result.exception() is None:
@@ -250,12 +202,12 @@ class WorkerSlot:
         if attempt.tasks:
             await asyncio.wait(set(attempt.tasks))
         if blameless and broken and not attempt.killed:
-            return Interrupted(reason="the fork server died", usage=_usage_of(attempt))
-        return _died(attempt, exit_code)
+            return Interrupted(reason="the fork server died", usage=usage_of(attempt))
+        return died(attempt, exit_code)
 
-    def _decode(self, attempt: _Attempt, data: bytes) -> AnyOutcome | None:
+    def _decode(self, attempt: Attempt, data: bytes) -> AnyOutcome | None:
         try:
-            return _reported(attempt, self._keep_file(decode_outcome(data, self._spool)))
+            return reported(attempt, self._keep_file(decode_outcome(data, self._spool)))
         except ValueError as error:
             log.warning("worker.nonsense", slot=self.index, reason=str(error))
             return None
@@ -276,55 +228,3 @@ class WorkerSlot:
                 return file.read().decode("utf-8", "replace").replace("\0", "�")
         except OSError:
             return ""
-
-
-def _reported(attempt: _Attempt, said: Returned | Raised | Stopped) -> AnyOutcome:
-    """Return the outcome of an attempt whose worker lived to tell it.
-
-    A handler that returns a result in spite of an order to stop has completed. One that raises anything then was
-    stopped by the order, not by its own failure.
-    """
-    if isinstance(said, Returned) or attempt.ordered is None:
-        if isinstance(said, Stopped):  # it raised one of the stop exceptions by itself
-            return Raised(kind=ErrorKind.EXCEPTION, error=said.error, usage=said.usage)
-        return said
-    match attempt.ordered:
-        case StopReason.TIMEOUT:
-            limit_s = attempt.call.timeout_s
-            return TimedOut(limit_s=limit_s, killed=False, error=said.error, usage=said.usage)
-        case StopReason.CANCEL:
-            return Cancelled(usage=said.usage)
-    return Interrupted(reason=attempt.ordered, usage=said.usage)
-
-
-def _died(attempt: _Attempt, exit_code: int | None) -> AnyOutcome:
-    """Return the outcome of an attempt whose worker is dead."""
-    usage = _usage_of(attempt)
-    match attempt.ordered:
-        case StopReason.TIMEOUT:
-            return TimedOut(limit_s=attempt.call.timeout_s, killed=True, usage=usage)
-        case StopReason.CANCEL:
-            return Cancelled(usage=usage)
-        case StopReason.DRAIN | StopReason.LEASE_LOST:
-            return Interrupted(reason=attempt.ordered, usage=usage)
-    name = None if exit_code is None or exit_code >= 0 else _signal_name(-exit_code)
-    return Crashed(
-        started=attempt.begun_at is not None,
-        exit_code=None if name else exit_code,
-        signal=name,
-        usage=usage,
-    )
-
-
-def _usage_of(attempt: _Attempt) -> Usage:
-    run_s = time.monotonic() - (attempt.begun_at or attempt.submitted_at)
-    if attempt.used is None:
-        return Usage(run_s)
-    return Usage(run_s, attempt.used.cpu_s, attempt.used.rss_mb)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"

@@ -15,6 +15,8 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor import logs
+from supervisor.attempt import StopReason
 from supervisor.config import Settings
 from supervisor.config_diff import diff, merge_live
 from supervisor.config_loading import LoadedConfig
@@ -27,7 +29,6 @@ from supervisor.live import Live
 from supervisor.pool import PoolLimits, WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
-from supervisor.slot import StopReason
 from supervisor.store.presence import PresenceStore
 from supervisor.wakeup import Wakeup
 
@@ -120,6 +121,7 @@ class Supervisor:
             event = "config.changed" if change.live else "config.needs_restart"
             log.info(event, key=change.key, change=str(change))
         self._parts.live.settings = merge_live(old, loaded.settings)
+        logs.configure(loaded.settings.log.level, loaded.settings.log.format)
         self._apply(self._parts.live.settings, resize=any(change.key == "pool.workers" for change in changes))
 
     def _apply(self, settings: Settings, *, resize: bool = True) -> None:
@@ -176,8 +178,7 @@ class Supervisor:
             await asyncio.wait({waiting, *alive}, return_when=asyncio.FIRST_COMPLETED)
             for task in alive:
                 if task.done() and not task.cancelled():
-                    task.result()
-                    raise RuntimeError(f"the {self._services[task]} has ended by itself")
+                    raise _cause(task) or RuntimeError(f"the {self._services[task]} has ended by itself")
         finally:
             waiting.cancel()
             await asyncio.wait({waiting})
@@ -185,6 +186,14 @@ class Supervisor:
     async def _end_services(self) -> None:
         for task in self._services:
             await _end(task)
+
+
+def _cause(task: asyncio.Task[None]) -> BaseException | None:
+    """Return what a part died of; of several errors at once, the first."""
+    error = task.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _first_of(*conditions: Coroutine[Any, Any, Any]) -> None:

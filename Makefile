@@ -1,0 +1,34 @@
+# Everything here sets itself up: the first run makes .venv and installs what is missing, later runs find it done.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+FILE ?=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## read a scanned page: text and entities; FILE=page.pdf for one of your own
+	@$(BIN)/python -m supervisor demo $(if $(FILE),'$(FILE)')
+
+test: $(READY) ## run the tests
+	$(BIN)/pytest
+
+check: lint types test ## lint, types and tests: what CI runs
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY) ## measure, and print ratios to the raw limits
+	$(BIN)/python -m bench.ocr_overhead
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+$(READY): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh .venv
