@@ -63,9 +63,9 @@ def print_entities(result: Mapping[str, Any]) -> None:
 
 
 def _value(norm: Any) -> str:
-    """Return a normalised value in short: its parts, without what is unknown."""
+    """Return a normalised value in short: its parts, without their names and without what is unknown."""
     if isinstance(norm, Mapping):
-        return ", ".join(f"{name} {_value(item)}" for name, item in norm.items() if item is not None)
+        return ", ".join(_value(item) for item in norm.values() if item is not None)
     return "" if norm is None else str(norm)
 
 

@@ -17,7 +17,7 @@ from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, error_in_short, id_text, warn
 from supervisor.cli.progress import Bars
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
-from supervisor.client.documents import JobOptions
+from supervisor.client.documents import JSON, JobOptions
 from supervisor.client.queue import Queue
 from supervisor.config import Settings
 from supervisor.core.job import Status
@@ -91,10 +91,10 @@ def read_payload(text: str | None) -> Document:
     if text.startswith("@"):
         text = _read(text[1:])
     try:
-        payload = json_util.loads(text)
+        payload = json_util.loads(text, json_options=JSON)
     except json.JSONDecodeError as error:
         raise UsageError(f"--payload: is not JSON: {error.msg}, line {error.lineno}, column {error.colno}") from None
-    except (ValueError, TypeError, BSONError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, BSONError, RecursionError) as error:
         raise UsageError(f"--payload: is not Extended JSON: {error}") from None
     if not isinstance(payload, dict):
         raise UsageError(f"--payload: is {type(payload).__name__}, must be an object: {{…}}")
@@ -132,7 +132,7 @@ def _options(fields: Mapping[str, Any]) -> JobOptions:
     given = JobOptions(run_at=_moment(fields["run_at"]))
     given["then"] = [{"handler": name, "payload": {}} for name in fields["then"]]
     for name in ("priority", "unique_key", "group_key", "timeout_s", "max_attempts"):
-        given[name] = fields[name]  # type: ignore[literal-required]
+        given[name] = fields[name]
     return given
 
 

@@ -25,7 +25,7 @@ from supervisor.core.job import Status
 
 Document = Mapping[str, Any]
 
-COLUMNS = ("id", "handler", "status", "attempt", "age", "run time", "error")
+COLUMNS = ("id", "handler", "status", "attempt", "age", "run", "error")
 LONGEST_LOG_LINES = 20
 _IN_PLACE = ("_id", "payload", "attempts", "result", "error", "progress", "usage", "lease")
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from bson import Decimal128, ObjectId, json_util
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 from rich.text import Text
 
 from supervisor.config_problems import one_line
 
-_STYLES = {"completed": "green", "failed": "red", "processing": "cyan", "cancelled": "yellow"}
+_UNITS = (("s", 1, 100), ("m", 60, 6000), ("h", 3600, 172_800), ("d", 86_400, math.inf))
+"""Of a duration from 10 s: the unit, its seconds, and the number of seconds below which it is used."""
+_GAP = "  "
+_NARROW = 26
+"""A column of at most so many characters is shown whole, unless it is the last and was longer."""
+_COLOURS = {"completed": "green", "failed": "red", "processing": "cyan", "cancelled": "yellow"}
 
 
 def warn(message: str) -> None:
@@ -86,16 +91,13 @@ def seconds_between(start: Any, end: Any) -> float | None:
 
 
 def duration(seconds: Any) -> str:
-    """Return seconds in the two units that matter; empty for None."""
+    """Return seconds in the one unit that tells most, such as 9ms, 3.6s, 45s, 12m, 5h or 8d; empty for None."""
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not math.isfinite(seconds):
         return ""
-    if seconds < 60:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    if seconds < 10:
+        return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    unit, size = next((unit, size) for unit, size, limit in _UNITS if seconds < limit)
+    return f"{seconds / size:.0f}{unit}"
 
 
 def error_in_short(error: Any) -> str:
@@ -109,20 +111,28 @@ def error_in_short(error: Any) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table: fit to the width of a terminal, or aligned and whole for a pipe."""
     cells = [[clean("" if cell is None else cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     if sys.stdout.isatty():
-        _print_for_people(columns, cells)
-        return
-    widths = [max(len(row[index]) for row in [columns, *cells]) for index in range(len(columns))]
+        widths = fit(widths, shutil.get_terminal_size().columns)
     for row in [columns, *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(_GAP.join(_cut(row, widths, heading=row is columns)).rstrip())
 
 
-def _print_for_people(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        # ids have to stay whole to be of use; the last column is the one that can be long
-        table.add_column(column, no_wrap=True, overflow="fold" if column == "id" else "ellipsis",
-                         min_width=24 if column == "id" else None)  # fmt: skip
-    for row in cells:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
+def fit(widths: Sequence[int], terminal: int) -> list[int]:
+    """Return the widths with the wide columns cut down, the widest most, until all fit into `terminal` characters."""
+    fitted = list(widths)
+    room = terminal - len(_GAP) * (len(widths) - 1)
+    while sum(fitted) > room and max(fitted) > _NARROW:
+        fitted[fitted.index(max(fitted))] -= 1
+    while sum(fitted) > room and fitted[-1] > 1 and widths[-1] > _NARROW:  # the last is the one that can be long
+        fitted[-1] -= 1
+    return fitted
+
+
+def _cut(row: Sequence[str], widths: Sequence[int], *, heading: bool) -> Iterator[str]:
+    """Yield the cells of a row, each as wide as its column; after the last, nothing has to be aligned."""
+    for position, (cell, width) in enumerate(zip(row, widths, strict=True), start=1):
+        text = Text(cell)
+        text.truncate(width, overflow="ellipsis", pad=position < len(widths))
+        colour = _COLOURS.get(cell)
+        yield click.style(text.plain, bold=heading or None, fg=colour) if heading or colour else text.plain

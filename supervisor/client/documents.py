@@ -24,6 +24,9 @@ RETRYABLE = (Status.FAILED, Status.CANCELLED)
 ALIVE_S = 15.0
 """A supervisor whose last heartbeat is older than this many seconds is probably gone."""
 
+JSON = json_util.JSONOptions(tz_aware=True)
+"""How Extended JSON is read."""
+
 LISTED_WITHOUT = {"payload": 0, "result": 0, "attempts": 0}
 """What a listing leaves out: everything that can be large."""
 
@@ -117,8 +120,8 @@ def ids_meant_by(text: str) -> list[Any]:
 
 def _extended(text: str) -> list[Any]:
     try:
-        return [json_util.loads(text)]
-    except (ValueError, TypeError, BSONError, RecursionError):
+        return [json_util.loads(text, json_options=JSON)]
+    except (ValueError, LookupError, TypeError, BSONError, RecursionError):
         return []
 
 

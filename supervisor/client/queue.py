@@ -219,7 +219,7 @@ class Queue:
                 text = b"".join(iter(lambda: stored.read(_PIECE_BYTES), b"")).decode("utf-8")
         except NoFile:
             raise JobNotFoundError(f"the result of job {job.get('_id')} has been deleted") from None
-        loaded: Document = json_util.loads(text, json_util.JSONOptions(tz_aware=True))
+        loaded: Document = json_util.loads(text, json_options=documents.JSON)
         return loaded
 
     def counts(self) -> dict[str, dict[str, int]]:
