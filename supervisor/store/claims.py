@@ -22,7 +22,7 @@ from bson import BSON, ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, WriteError
 
 from supervisor.codec import RAW
 from supervisor.core.job import CONTROL_FIELDS, Job, Status, find_problem
@@ -246,10 +246,15 @@ def _take_pipeline(job: Job, seat: Seat, owner: Owner, lease_s: float) -> list[d
 
 def _to_claim(job: Job, seat: Seat, document: RawBSONDocument | None) -> Claim | None:
     """Pair a job with its payload; None where another supervisor was faster."""
-    if document is None or document["_id"] != job.id or document["lease"]["token"] != job.token:
+    if document is None or document["lease"]["token"] != job.token or not _is_same_id(document["_id"], job.id):
         return None
     payload = document.get("payload")
     return Claim(job, seat, bytes(payload.raw) if isinstance(payload, RawBSONDocument) else _EMPTY_DOCUMENT)
+
+
+def _is_same_id(found: Any, wanted: Any) -> bool:
+    """Compare as stored: a raw document equals no dict, and NaN not even itself."""
+    return BSON.encode({"": found}) == BSON.encode({"": wanted})
 
 
 def server_time_in(seconds: float) -> dict[str, Any]:
@@ -264,7 +269,21 @@ async def set_aside(jobs: Any, job_id: Any, problem: str) -> None:
 
 
 async def _end_pending(jobs: Any, job_id: Any, status: Status, error: dict[str, Any]) -> None:
+    """End a pending document, with as much of the reason as it has room for.
+
+    One just under 16 MB cannot grow by the whole error, nor by anything at all; it must leave the queue all the same,
+    and what the producer put into it stays.
+    """
+    short = {"kind": error["kind"], "message": error["message"][:60]}
     fields = {"status": status.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
-    await jobs.update_one(
-        {"_id": {"$eq": job_id}, "status": Status.PENDING.value}, [{"$set": fields}], bypass_document_validation=True
-    )
+    for smaller in (fields, {"status": status.value, "error": {"$literal": short}}, {"status": status.value}):
+        try:
+            await jobs.update_one(
+                {"_id": {"$eq": job_id}, "status": Status.PENDING.value},
+                [{"$set": smaller}],
+                bypass_document_validation=True,
+            )
+        except WriteError as refused:
+            log.debug("job.too_large_to_explain", job_id=job_id, reason=str(refused)[:200])
+        else:
+            return
