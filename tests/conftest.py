@@ -19,13 +19,13 @@ LEFTOVERS_S = 5.0
 
 
 @pytest.fixture(scope="session")
-def session_mongods() -> list[RunningMongod]:
-    """The mongods that outlive a test on purpose."""
-    return []
+def lasting() -> set[int]:
+    """The ids of processes that outlive a test on purpose, with everything below them."""
+    return set()
 
 
 @pytest.fixture(scope="session")
-def mongod(tmp_path_factory: pytest.TempPathFactory, session_mongods: list[RunningMongod]) -> Iterator[RunningMongod]:
+def mongod(tmp_path_factory: pytest.TempPathFactory, lasting: set[int]) -> Iterator[RunningMongod]:
     """One mongod for the session, a replica set of one. A test that harms it starts its own instead."""
     try:
         running = start_mongod(tmp_path_factory.mktemp("mongod"))
@@ -33,7 +33,7 @@ def mongod(tmp_path_factory: pytest.TempPathFactory, session_mongods: list[Runni
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
-    session_mongods.append(running)
+    lasting.add(running.pid)
     yield running
     running.stop()
 
@@ -54,7 +54,7 @@ def database_name(mongod: RunningMongod) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_leftovers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, session_mongods: list[RunningMongod]
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
 ) -> Iterator[None]:
     """Fail an integration or acceptance test that leaves a process behind, daemons included; end what it left."""
     if not WATCHED & set(request.path.parts):
@@ -64,8 +64,8 @@ def no_leftovers(
     before = related(temp)
     yield
     with contextlib.suppress(AssertionError):
-        until(lambda: not _left(temp, before, session_mongods), LEFTOVERS_S)
-    left = _left(temp, before, session_mongods)
+        until(lambda: not _left(temp, before, lasting), LEFTOVERS_S)
+    left = _left(temp, before, lasting)
     lines = [command_line(process) for process in left]
     for process in left:
         process.kill()
@@ -73,6 +73,13 @@ def no_leftovers(
         pytest.fail("the test left running:\n" + "\n".join(lines), pytrace=False)
 
 
-def _left(temp: Path, before: set[psutil.Process], session_mongods: list[RunningMongod]) -> set[psutil.Process]:
-    lasting = {running.pid for running in session_mongods}
-    return {process for process in related(temp) - before if process.pid not in lasting}
+def _left(temp: Path, before: set[psutil.Process], lasting: set[int]) -> set[psutil.Process]:
+    return {process for process in related(temp) - before if not lasting & _line(process)}
+
+
+def _line(process: psutil.Process) -> set[int]:
+    """The ids of a process and its ancestors."""
+    try:
+        return {process.pid, *(parent.pid for parent in process.parents())}
+    except psutil.NoSuchProcess:
+        return {process.pid}
