@@ -5,9 +5,13 @@ import sys
 
 def run() -> None:
     """Run the command line and leave with its exit code."""
-    from supervisor.cli.main import main  # noqa: PLC0415 - see above
+    try:
+        from supervisor.cli.main import main  # noqa: PLC0415 - see above
 
-    sys.exit(main())
+        code = main()
+    except KeyboardInterrupt:  # while this was loading
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from supervisor.cli.demo_supervisor import DATABASE, DemoSupervisor, demo_superv
 from supervisor.cli.enqueue import refuse_unless_completed
 from supervisor.cli.parsing import command
 from supervisor.cli.progress import Bars
-from supervisor.cli.session import Session, pass_session
+from supervisor.cli.session import WAIT_S, Session, pass_session
 from supervisor.client.queue import EMBEDDED, Queue
 from supervisor.errors import SupervisorError, UsageError
 from supervisor.registry import REGISTRY, import_modules
@@ -95,7 +95,11 @@ def _show(session: Session, path: Path, known_text: str | None) -> None:
     with (
         demo_supervisor(session.data_dir, session.mongo) as (supervisor, data_dir),
         Queue.connect(
-            session.mongo or EMBEDDED, DATABASE, registry=REGISTRY, wait_s=START_S, data_dir=data_dir
+            session.mongo or EMBEDDED,
+            DATABASE,
+            registry=REGISTRY,
+            wait_s=WAIT_S if session.mongo else START_S,
+            data_dir=data_dir,
         ) as queue,
     ):
         supervisor.wait_until_ready(queue)
@@ -107,13 +111,14 @@ def _show(session: Session, path: Path, known_text: str | None) -> None:
             click.echo(
                 f"Of the sample's known words, {word_accuracy(known_text, texts['text']):.1%} were read right.\n"
             )
+        refuse_unless_completed(found)
         entities = queue.result(found) or {}
         print_entities(entities)
         print_warnings([*texts.get("warnings", ()), *entities.get("warnings", ())])
 
 
 def _work(queue: Queue, supervisor: DemoSupervisor, path: Path) -> tuple[Document, Document]:
-    """Upload, read, find; return the two completed jobs. Raises JobFailedError for one that did not complete."""
+    """Upload, read, find; return the two ended jobs. Raises JobFailedError if the first did not complete."""
     file_id = ObjectId()
     queue.upload(path, file_id)
     job_id = queue.enqueue("ocr", {"source": {"file_id": file_id}}, then=[_FOLLOWER], max_attempts=1)
@@ -122,9 +127,7 @@ def _work(queue: Queue, supervisor: DemoSupervisor, path: Path) -> tuple[Documen
         bars.expect("ner", "waiting for the text")
         read = _follow(queue, supervisor, job_id, bars)
         refuse_unless_completed(read)
-        found = _follow(queue, supervisor, read["children"][0], bars)
-        refuse_unless_completed(found)
-    return read, found
+        return read, _follow(queue, supervisor, read["children"][0], bars)
 
 
 def _follow(queue: Queue, supervisor: DemoSupervisor, job_id: Any, bars: Bars) -> Document:

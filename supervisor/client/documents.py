@@ -30,6 +30,8 @@ JSON = json_util.JSONOptions(tz_aware=True)
 LISTED_WITHOUT = {"payload": 0, "result": 0, "attempts": 0}
 """What a listing leaves out: everything that can be large."""
 
+_NOT_STORABLE = (BSONError, OverflowError, UnicodeError, RecursionError, TypeError, ValueError)
+"""What pymongo raises for a value that BSON does not have."""
 _INT64 = range(-(2**63), 2**63)
 _FORGOTTEN_BY_A_RETRY = ("run_at", "finished_at", "cancel_requested", "lease", "progress", "result", "result_file")
 
@@ -77,6 +79,7 @@ def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb
     if problem := find_problem(document):
         raise UsageError(problem)
     check_size(document["payload"], payload_kb)
+    _check_storable(document)
     if registry is not None:
         _check_payload(document["handler"], document["payload"], registry)
         for follower in document.get("then") or ():
@@ -85,11 +88,20 @@ def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb
             _check_payload(follower["handler"], payload, registry)
 
 
+def _check_storable(document: Mapping[str, Any]) -> None:
+    """Raise UsageError for fields that BSON cannot hold, such as a key typed in another encoding than UTF-8."""
+    for name, value in document.items():
+        try:
+            bson.encode({name: value})
+        except _NOT_STORABLE as error:
+            raise UsageError(f"{name}: cannot be stored: {error}") from None
+
+
 def check_size(payload: Mapping[str, Any], payload_kb: int) -> None:
     """Raise PayloadError for a payload that BSON cannot hold, or that is larger than `payload_kb`."""
     try:
         size = len(bson.encode(payload))
-    except (BSONError, OverflowError, UnicodeError, RecursionError, TypeError, ValueError) as error:
+    except _NOT_STORABLE as error:
         raise PayloadError(f"payload: cannot be stored: {error}") from None
     if size > payload_kb * 1024:
         raise PayloadError(

@@ -96,6 +96,8 @@ def test_a_job_may_have_an_id_of_its_producers_own(queue):
     [
         ({"priority": 1.5}, "priority: is 1.5, must be an integer"),
         ({"max_attempts": 0}, "max_attempts: is 0, must be an integer from 1"),
+        ({"group_key": "\udcff"}, "group_key: cannot be stored: "),
+        ({"job_id": {1}}, "_id: cannot be stored: "),
         ({"run_at": "tomorrow"}, "run_at: is 'tomorrow', must be a date"),
         ({"then": [{"payload": {}}]}, "then: .*entry 0 is no job: handler: missing"),
     ],
