@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, MongoClient, timeout
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -80,7 +80,8 @@ async def connect(uri: str, database: str, *, wait_s: float) -> AsyncDatabase[di
     try:
         while True:
             try:
-                refuse_standalone(await client.admin.command("hello"))
+                with timeout(_patience(give_up_at - time.monotonic())):
+                    refuse_standalone(await client.admin.command("hello"))
                 return client.get_database(database, TOLERANT, write_concern=MAJORITY)
             except PyMongoError as error:
                 if isinstance(error, OperationFailure) or time.monotonic() >= give_up_at:
@@ -96,7 +97,8 @@ def connect_sync(uri: str, *, wait_s: float) -> MongoClient[dict[str, Any]]:
     refuse_unsafe_uri(uri)
     client: MongoClient[dict[str, Any]] = _make_client(lambda: MongoClient(uri, **client_options(wait_s)), uri)
     try:
-        refuse_standalone(client.admin.command("hello"))
+        with timeout(_patience(wait_s)):
+            refuse_standalone(client.admin.command("hello"))
     except PyMongoError as error:
         client.close()
         raise explain_connection_error(error, uri, wait_s) from None
@@ -136,6 +138,11 @@ def explain_connection_error(error: PyMongoError, uri: str, wait_s: float) -> Su
     if isinstance(error, OperationFailure):
         return DatabaseRefusedError(f"{redact(uri)} answers with an error: {first_line(error)}")
     return DatabaseUnreachableError(f"MongoDB at {redact(uri)} did not answer within {wait_s:g} s: {first_line(error)}")
+
+
+def _patience(left_s: float) -> float:
+    """Return the deadline of one try in seconds; `timeoutMS` would outweigh a shorter serverSelectionTimeoutMS."""
+    return min(CALL_TIMEOUT_S, max(0.1, left_s))
 
 
 def _make_client(make: Callable[[], Any], uri: str) -> Any:
