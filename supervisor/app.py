@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import random
-import shutil
 import signal
 import sys
 import uuid
@@ -63,10 +62,10 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         log.warning("config.warning", reason=warning)
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
-    forkserver.prepare(settings, environ)
     try:
-        with _mongo_uri(settings, data_dir) as uri:
-            asyncio.run(_supervise(loaded, environ, overrides, uri))
+        with open_workspace() as workspace, _mongo_uri(settings, data_dir) as uri:
+            forkserver.prepare(settings, environ, workspace)
+            asyncio.run(_supervise(loaded, environ, overrides, uri, workspace))
     except SupervisorError:
         raise
     except Exception:
@@ -92,17 +91,16 @@ def _mongo_uri(settings: Settings, data_dir: Path | None) -> Iterator[str]:
         yield mongo.uri
 
 
-async def _supervise(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, uri: str) -> None:
-    settings, workspace = loaded.settings, open_workspace()
-    try:
-        async with _database(settings, uri) as database:
-            await _prepare_collection(database, settings.mongo.collection)
-            supervisor = await _build(loaded, database, workspace)
-            supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
-            _install_signals(supervisor)
-            await supervisor.run()
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+async def _supervise(
+    loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, uri: str, workspace: Path
+) -> None:
+    settings = loaded.settings
+    async with _database(settings, uri) as database:
+        await _prepare_collection(database, settings.mongo.collection)
+        supervisor = await _build(loaded, database, workspace)
+        supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
+        _install_signals(supervisor)
+        await supervisor.run()
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping
-from multiprocessing import connection, context, forkserver, queues, reduction
+from multiprocessing import connection, context, forkserver, process, queues, reduction
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,10 @@ class SafeContext(context.ForkServerContext):
         return _ResultQueue(ctx=self.get_context())
 
 
-def prepare(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Set this process's environment to what the fork server and the workers shall inherit. Call once, at start.
+def prepare(settings: Settings, environ: Mapping[str, str], workspace: Path) -> None:
+    """Set this process up for what the fork server and the workers shall inherit. Call once, at start.
+
+    `workspace` takes multiprocessing's own files too: its clean-up does not run when we leave by os._exit or SIGKILL.
 
     `environ` is the environment the supervisor was started with. Variables named `SUPERVISOR_…` are taken out: they
     may hold the database's password.
@@ -86,6 +88,7 @@ def prepare(settings: Settings, environ: Mapping[str, str]) -> None:
     # the fork server must find this package even where it is not installed (cpython#117378)
     here = str(Path(__file__).resolve().parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environ.get("PYTHONPATH")]))
+    process.current_process()._config["tempdir"] = str(workspace)  # type: ignore[attr-defined]  # noqa: SLF001
     forkserver.set_forkserver_preload([f"{__package__}.preload"])
 
 

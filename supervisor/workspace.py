@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from supervisor.process_tree import created_at, is_alive
@@ -12,11 +14,16 @@ from supervisor.process_tree import created_at, is_alive
 _PREFIX = "mongo-job-supervisor-"
 
 
-def open_workspace() -> Path:
+@contextlib.contextmanager
+def open_workspace() -> Iterator[Path]:
     """Make a folder only this user can read, named after this process; remove those of processes that are gone."""
     root = Path(tempfile.gettempdir())
     _remove_dead(root)
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{created_at():.2f}-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{created_at():.2f}-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_dead(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,19 @@ from bson import ObjectId, json_util
 from gridfs.asynchronous import AsyncGridFSBucket
 from gridfs.errors import NoFile
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
 
 from supervisor.core.job import Job
 
 BUCKET = "files"
+PIECE_BYTES = 1 << 20
 
 
 class FileStore:
-    """Moves files between GridFS and the supervisor's spool folder, in pieces, never whole in memory."""
+    """Moves files between GridFS and the supervisor's spool folder, in pieces, never whole in memory.
+
+    Piece by piece also for time: each call to the database has a deadline, and a large file takes longer than one.
+    """
 
     def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
         self._files = AsyncGridFSBucket(database, bucket_name=BUCKET)
@@ -25,18 +31,32 @@ class FileStore:
 
     async def fetch(self, file_id: Any, target: Path) -> bool:
         """Copy the file `file_id` to `target`; False if there is none. Raises PyMongoError."""
+        try:
+            stored = await self._files.open_download_stream(file_id)
+        except NoFile:
+            return False
         with target.open("wb") as out:
-            try:
-                await self._files.download_to_stream(file_id, out)
-            except NoFile:
-                return False
+            while piece := await stored.read(PIECE_BYTES):
+                out.write(piece)
         return True
 
     async def store(self, name: str, source: Path, job: Job) -> ObjectId:
-        """Store the file at `source` under `name`, marked with the job and the claim that made it; return its id."""
+        """Store the file at `source` under `name`, marked with the job and the claim that made it; return its id.
+
+        Raises PyMongoError; nothing is left of a file that could not be stored whole.
+        """
         metadata = {"job_id": job.id, "token": job.token}
-        with source.open("rb") as data:
-            return ObjectId(str(await self._files.upload_from_stream(name, data, metadata=metadata)))
+        stored = self._files.open_upload_stream(name, metadata=metadata)
+        try:
+            with source.open("rb") as data:
+                while piece := data.read(PIECE_BYTES):
+                    await stored.write(piece)
+            await stored.close()
+        except BaseException:
+            with contextlib.suppress(PyMongoError):  # pieces without a file harm nobody, and the database is away
+                await stored.abort()
+            raise
+        return ObjectId(str(stored._id))  # noqa: SLF001 - the driver's own examples read it so
 
     async def parent_result(self, job_id: Any, target: Path) -> bool:
         """Write the result of the completed job `job_id` to `target` as UTF-8 Extended JSON; False if it has none."""

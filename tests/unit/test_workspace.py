@@ -36,37 +36,41 @@ def folder(root: Path, name: str) -> Path:
 
 
 def test_the_folder_is_named_after_this_process_and_only_its_user_can_read_it(root):
-    opened = open_workspace()
     created = psutil.Process().create_time()
-    assert opened.parent == root
-    assert opened.name.startswith(f"{PREFIX}{os.getpid()}-{created:.2f}-")
-    assert stat.S_IMODE(opened.stat().st_mode) == 0o700
+    with open_workspace() as opened:
+        assert opened.parent == root
+        assert opened.name.startswith(f"{PREFIX}{os.getpid()}-{created:.2f}-")
+        assert stat.S_IMODE(opened.stat().st_mode) == 0o700
+    assert not opened.exists()
 
 
 def test_two_supervisors_in_one_process_have_their_own(root):
-    first, second = open_workspace(), open_workspace()
-    assert first != second
-    assert first.is_dir()
-    assert second.is_dir()
+    with open_workspace() as first, open_workspace() as second:
+        assert first != second
+        assert first.is_dir()
+        assert second.is_dir()
 
 
 def test_the_folder_of_a_process_that_has_ended_is_removed_with_all_in_it(root, dead_pid):
     left = folder(root, f"{dead_pid}-1000.00-abc")
-    open_workspace()
+    with open_workspace():
+        pass
     assert not left.exists()
 
 
 def test_the_folder_of_an_earlier_process_with_this_pid_is_removed(root):
     earlier = psutil.Process().create_time() - 3600
     left = folder(root, f"{os.getpid()}-{earlier:.2f}-abc")
-    open_workspace()
+    with open_workspace():
+        pass
     assert not left.exists()
 
 
 def test_the_folder_of_a_living_process_is_kept(root):
     parent = psutil.Process().parent()
     living = folder(root, f"{parent.pid}-{parent.create_time():.2f}-abc")
-    open_workspace()
+    with open_workspace():
+        pass
     assert (living / "result.json").exists()
 
 
@@ -75,7 +79,8 @@ def test_the_folder_of_a_living_process_is_kept(root):
 )
 def test_a_folder_that_does_not_say_whose_it_is_is_kept(root, name):
     kept = folder(root, name)
-    open_workspace()
+    with open_workspace():
+        pass
     assert kept.exists()
 
 
@@ -84,7 +89,8 @@ def test_other_things_in_the_temporary_folder_are_left_alone(root, dead_pid):
     other.mkdir()
     file = root / f"{PREFIX}{dead_pid}-1000.00-file"
     file.write_text("x")
-    open_workspace()
+    with open_workspace():
+        pass
     assert other.exists()
     assert file.exists()
 
@@ -93,7 +99,8 @@ def test_a_symlink_is_not_followed_to_what_it_names(root, dead_pid, tmp_path_fac
     precious = tmp_path_factory.mktemp("precious")
     (precious / "thesis.txt").write_text("x")
     (root / f"{PREFIX}{dead_pid}-1000.00-link").symlink_to(precious)
-    open_workspace()
+    with open_workspace():
+        pass
     assert (precious / "thesis.txt").exists()
 
 
@@ -101,11 +108,13 @@ def test_a_symlink_is_not_followed_to_what_it_names(root, dead_pid, tmp_path_fac
 def test_the_folder_of_another_user_is_left_to_that_user(root, dead_pid):
     theirs = folder(root, f"{dead_pid}-1000.00-abc")
     os.chown(theirs, 12345, 12345)
-    open_workspace()
+    with open_workspace():
+        pass
     assert theirs.exists()
 
 
 def test_a_number_that_no_process_can_have_is_nobody_s(root):
     left = folder(root, f"{10**20}-1000.00-abc")
-    open_workspace()
+    with open_workspace():
+        pass
     assert not left.exists()
