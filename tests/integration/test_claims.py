@@ -12,6 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from supervisor.store.claims import ClaimStore, Seat
 from tests.support.jobs import (
     JOBS,
+    LEASE_S,
     OWNER,
     RIVAL,
     ago,
@@ -157,6 +158,26 @@ async def test_two_supervisors_never_share_a_job(jobs, store, rival):
     assert sorted(mine + theirs) == list(range(200))
     assert await jobs.count_documents({"lease.supervisor": OWNER.supervisor}) == len(mine)
     assert await jobs.count_documents({"attempt": 1, "lease.token": 1}) == 200
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        pytest.param({"status": "cancelled"}, id="cancelled"),
+        pytest.param(
+            {"status": "pending", "claims": 1, "attempt": 1}, id="run by somebody else, and to be tried again"
+        ),
+        pytest.param({"status": "processing", "claims": 1, "lease": {"token": 1, "slot": 0}}, id="taken"),
+    ],
+)
+async def test_a_job_that_changes_between_being_seen_and_being_taken_is_left_alone(jobs, store, meanwhile):
+    await jobs.insert_one(pending(_id=1))
+    seen = await store._candidates(["count"], 8)
+    await jobs.update_one({}, {"$set": meanwhile})
+    before = await jobs.find_one({})
+    taken = await store._take(seen, seats(1), LEASE_S)
+    assert await store._won(taken) == [None]
+    assert await jobs.find_one({}) == before
 
 
 @pytest.mark.parametrize("status", ["processing", "completed", "failed", "cancelled", "foo"])
