@@ -48,6 +48,7 @@ from supervisor.workspace import open_workspace
 
 log = structlog.get_logger("supervisor")
 
+CLOSE_TIMEOUT_S = 2.0
 Database = AsyncDatabase[dict[str, Any]]
 
 
@@ -110,7 +111,10 @@ async def _database(settings: Settings, uri: str) -> AsyncIterator[Database]:
     try:
         yield database
     finally:
-        await database.client.close()
+        # with the database away, the driver's own close may wait for it for ever
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await database.client.close()
 
 
 async def _prepare_collection(database: Database, collection: str) -> None:

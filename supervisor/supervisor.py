@@ -37,6 +37,8 @@ log = structlog.get_logger("supervisor")
 RECORD_TIMEOUT_S = 5.0
 """How long a stopping supervisor tries to record what it interrupted, before it leaves that to the leases' end."""
 
+LEAVE_TIMEOUT_S = 2.0
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -108,8 +110,9 @@ class Supervisor:
         finally:
             await _end(pool)
             await self._end_services()
-        with contextlib.suppress(PyMongoError):  # then the document goes silent, and a reaper removes it
-            await parts.presence.leave()
+        with contextlib.suppress(PyMongoError, TimeoutError):  # else it goes silent, and a reaper removes it
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await parts.presence.leave()
         log.info("supervisor.stopped", counts=dict(parts.live.counts))
 
     def on_config(self, loaded: LoadedConfig) -> None:

@@ -147,3 +147,21 @@ def test_a_supervisor_that_cannot_renew_stops_its_jobs_before_the_lease_ends(tmp
     finally:
         supervisor.end()
         mongod.stop()
+
+
+def test_term_while_the_database_is_away_ends_all_the_same(tmp_path: Path) -> None:
+    mongod = start_mongod(tmp_path)
+    config = configuration(mongod.uri, "gone", shutdown={"drain_s": 0})
+    supervisor = RunningSupervisor(tmp_path / "supervisor", config).start()
+    try:
+        with jobs_in(mongod.uri, "gone") as jobs:
+            jobs.wait(jobs.insert("sleeps", {"seconds": 60}), "processing")
+        mongod.kill()
+        supervisor.wait_for("database.unavailable", timeout_s=20)
+        family = supervisor.family()
+        assert supervisor.stop(timeout_s=25) == 0
+        gone(family)
+        assert supervisor.events("job.unrecorded")
+    finally:
+        supervisor.end()
+        mongod.stop()
