@@ -1,6 +1,6 @@
 # Everything here sets itself up: the first run makes .venv and installs what is missing, later runs find it done.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench clean
+.PHONY: help demo test check lint types bench docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -26,6 +26,9 @@ types: $(READY)
 
 bench: $(READY) ## measure, and print ratios to the raw limits
 	$(BIN)/python -m bench.ocr_overhead
+
+docs: $(READY) ## write the reference pages from the code
+	$(BIN)/python -m supervisor.reference
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -25,8 +25,8 @@ from typing import Any
 from pymongo import MongoClient
 
 from supervisor.context import JobContext
-from supervisor.embedded import EmbeddedMongo
-from supervisor.forkserver import thread_limits
+from supervisor.embedded.mongo import EmbeddedMongo
+from supervisor.pool.forkserver import thread_limits
 
 WORKERS = 2
 CONFIG = """

@@ -1,8 +1,13 @@
 """A job supervisor for Python teams with MongoDB and CPU-heavy work: what user code imports, and nothing else."""
 
+from typing import TYPE_CHECKING, Any
+
 from supervisor.context import JobContext
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PermanentError, Retry
-from supervisor.registry import handler
+from supervisor.registry import describe_validation_error, handler
+
+if TYPE_CHECKING:
+    from supervisor.client.queue import Queue
 
 __all__ = [
     "JobCancelled",
@@ -11,7 +16,18 @@ __all__ = [
     "JobStopped",
     "JobTimeout",
     "PermanentError",
+    "Queue",
     "Retry",
+    "describe_validation_error",
     "handler",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load `Queue`, and with it the database's client, only for who asks for it: workers never do."""
+    if name == "Queue":
+        from supervisor.client.queue import Queue  # noqa: PLC0415 - that is the point
+
+        return Queue
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,18 +18,20 @@ import structlog
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
-from supervisor import __version__, forkserver, host, logs
-from supervisor.config import Settings
-from supervisor.config_loading import LoadedConfig, Overrides
-from supervisor.config_watcher import ConfigWatcher
+from supervisor import __version__, host, logs
+from supervisor.config.loading import LoadedConfig, Overrides
+from supervisor.config.not_in_force import keys_not_in_force
+from supervisor.config.settings import Settings
+from supervisor.config.watcher import ConfigWatcher
 from supervisor.dispatcher import Dispatcher
-from supervisor.embedded import EmbeddedMongo
+from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
 from supervisor.execution import Services
 from supervisor.heartbeat import Heartbeat
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
-from supervisor.pool import PoolLimits, WorkerPool
+from supervisor.pool import forkserver
+from supervisor.pool.pool import PoolLimits, WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
@@ -61,6 +63,8 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     logs.configure(settings.log.level, settings.log.format)
     for warning in loaded.warnings:
         log.warning("config.warning", reason=warning)
+    if keys := keys_not_in_force(settings):
+        log.warning("config.not_in_force", keys=keys)
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
     try:

@@ -12,20 +12,20 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
-from supervisor.attempt import StopReason
-from supervisor.config import Settings
+from supervisor.config.settings import Settings
 from supervisor.core.job import ENDED, Status
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned
 from supervisor.core.transitions import Transition, decide
 from supervisor.limits import HandlerLimits, timeout_of
-from supervisor.pool import WorkerPool
+from supervisor.pool.attempt import StopReason
+from supervisor.pool.pool import WorkerPool
 from supervisor.recorder import Recorder
 from supervisor.store.claims import Claim, Owner
 from supervisor.store.files import FileStore
 from supervisor.store.patience import first_line, until_answered
 from supervisor.store.results import Ended, ResultRefusedError, ResultStore
 from supervisor.store.retention import RetentionStore
-from supervisor.wire import Call, spool_file
+from supervisor.worker.wire import Call, spool_file
 
 log = structlog.get_logger("supervisor.job")
 

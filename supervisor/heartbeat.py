@@ -12,7 +12,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor.live import Live
-from supervisor.pool import WorkerPool
+from supervisor.pool.pool import WorkerPool
 from supervisor.store.patience import first_line
 from supervisor.store.presence import PresenceStore
 

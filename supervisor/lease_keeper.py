@@ -12,13 +12,13 @@ import asyncio
 import structlog
 from pymongo.errors import PyMongoError
 
-from supervisor.attempt import StopReason
 from supervisor.core.job import Job
 from supervisor.core.outcome import Interrupted
 from supervisor.core.retry import RetryPolicy
 from supervisor.core.transitions import decide
 from supervisor.execution import boot_time_s
 from supervisor.live import Live
+from supervisor.pool.attempt import StopReason
 from supervisor.recorder import Recorder
 from supervisor.store.claims import Owner
 from supervisor.store.leases import LeaseStore

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.config import Settings
+from supervisor.config.settings import Settings
 from supervisor.core.job import Job
 from supervisor.core.retry import RetryPolicy
 from supervisor.registry import HandlerSpec

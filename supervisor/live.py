@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
-from supervisor.config import Settings
+from supervisor.config.settings import Settings
 from supervisor.core.transitions import Transition
 from supervisor.execution import Execution
 from supervisor.registry import HandlerSpec

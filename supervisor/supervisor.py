@@ -16,17 +16,17 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor import logs
-from supervisor.attempt import StopReason
-from supervisor.config import Settings
-from supervisor.config_diff import diff, merge_live
-from supervisor.config_loading import LoadedConfig
-from supervisor.config_watcher import ConfigWatcher
-from supervisor.cores import usable_cores
+from supervisor.config.cores import usable_cores
+from supervisor.config.diff import diff, merge_live
+from supervisor.config.loading import LoadedConfig
+from supervisor.config.settings import Settings
+from supervisor.config.watcher import ConfigWatcher
 from supervisor.dispatcher import Dispatcher
 from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
-from supervisor.pool import PoolLimits, WorkerPool
+from supervisor.pool.attempt import StopReason
+from supervisor.pool.pool import PoolLimits, WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.store.presence import PresenceStore

@@ -16,8 +16,7 @@ from handlers._ner import heuristics, models, rules
 from handlers._ner.merge import merge
 from handlers._ner.payload import NerPayload, NerSettings
 from handlers._ner.spans import NAME_LABELS, RULE_LABELS, Options, Span
-from supervisor import JobContext, PermanentError
-from supervisor.registry import describe_validation_error
+from supervisor import JobContext, PermanentError, describe_validation_error
 
 EXTRA_MODULES = ("phonenumbers", "dateparser")
 

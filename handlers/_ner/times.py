@@ -27,8 +27,8 @@ _IN_WORDS = re.compile(
     rf"|{_START}(?P<h>[01]?\d|2[0-4]){BLANK}?[hH]{BLANK}?(?P<min>[0-5]\d)(?!\w)",
 )
 _CUE = re.compile(
-    rf"(?<!\w)(?:at|by|from|between|until|till|before|after|zwischen|entre|um|ab|bis|von|vor|\u00e0|a las|alle|om|as|time|uhrzeit"
-    rf"|mon|tue|wed|thu|fri|sat|sun|\w{{3,6}}day|(?:19|20)\d\d,?)[:\s]{{1,2}}$|[\w.]{BLANK}?{DASH}{BLANK}?$",
+    rf"(?<!\w)(?:at|by|from|between|until|till|before|after|zwischen|entre|um|ab|bis|von|vor|\u00e0|a las|alle|om|as"
+    rf"|time|uhrzeit|mon|tue|wed|thu|fri|sat|sun|\w{{3,6}}day|(?:19|20)\d\d,?)[:\s]{{1,2}}$|[\w.]{BLANK}?{DASH}{BLANK}?$",
     re.IGNORECASE,
 )
 _GERMAN_AM = re.compile(rf"{BLANK}(?:[A-Z\u00c4\u00d6\u00dc]|\d)")

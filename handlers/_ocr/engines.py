@@ -14,7 +14,7 @@ from PIL import Image
 
 from handlers._ocr.install import no_engine
 from handlers._ocr.pdf import clean
-from supervisor.errors import PermanentError
+from supervisor import PermanentError
 
 
 @dataclass(frozen=True)

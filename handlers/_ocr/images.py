@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from handlers._ocr.settings import OcrSettings
-from supervisor.errors import PermanentError
+from supervisor import PermanentError
 
 MAX_SIDE_PX = 32_767
 """Coordinates are 16-bit in tesseract: a longer side reads as nothing."""

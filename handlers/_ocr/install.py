@@ -1,6 +1,6 @@
 """What to install when no engine is there; free of imports that could be missing too."""
 
-from supervisor.errors import PermanentError
+from supervisor import PermanentError
 
 _HOW = (
     "install tesserocr with `pip install 'mongo-job-supervisor[ocr]'` and `apt install tesseract-ocr-eng`, "

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from handlers._ocr.images import MAX_SIDE_PX, PageImage, check_pixels
 from handlers._ocr.settings import OcrSettings
-from supervisor.errors import PermanentError
+from supervisor import PermanentError
 
 _POINTS_PER_INCH = 72
 _MAX_OBJECTS = 5_000  # forms within forms multiply; looking at their pictures must end

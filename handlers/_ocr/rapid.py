@@ -13,7 +13,7 @@ from PIL import Image
 
 from handlers._ocr.engines import Reading, Word
 from handlers._ocr.install import no_engine
-from supervisor.errors import PermanentError
+from supervisor import PermanentError
 
 _LANGUAGES = {"eng", "chi_sim"}
 _SETTINGS: dict[str, Any] = {"use_cls": False, "max_side_len": 1200, "intra_op_num_threads": 1}

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from supervisor.errors import PermanentError
-from supervisor.registry import describe_validation_error
+from supervisor import PermanentError, describe_validation_error
 
 
 def _check_root(root: Path) -> Path:

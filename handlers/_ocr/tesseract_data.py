@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from handlers._ocr.engines import Word
-from supervisor.errors import PermanentError
+from supervisor import PermanentError
 
 THRESHOLDING = 2
 """Sauvola: tesseract's default takes a shaded scan for an empty page, with confidence 95."""

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, fail, warn
 from supervisor.cli.session import Session, handlers_of, pass_session
-from supervisor.config import MongoSettings, PoolSettings, Settings
-from supervisor.config_environment import read_environment
-from supervisor.config_file import parse_toml, read_text
-from supervisor.config_loading import DEFAULT_PATH
+from supervisor.config.environment import read_environment
+from supervisor.config.file import parse_toml, read_text
+from supervisor.config.loading import DEFAULT_PATH
+from supervisor.config.settings import MongoSettings, PoolSettings, Settings
 from supervisor.errors import ConfigError, DatabaseUnreachableError, SupervisorError
 
 INIT = "run: python -m supervisor init"

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from supervisor import embedded_dir, embedded_keeper
 from supervisor.client.documents import is_alive
 from supervisor.client.queue import Queue
+from supervisor.embedded import directory, keeper
 from supervisor.errors import SupervisorError, WorkersCannotStartError
 
 DATABASE = "demo"
@@ -135,7 +135,7 @@ def _is_stopped(data_dir: Path) -> bool:
     """Tell whether the embedded database in `data_dir` has ended, or never was."""
     if not data_dir.exists():
         return True
-    lock = embedded_dir.try_lock(data_dir / embedded_keeper.KEEPER_LOCK, exclusive=True)
+    lock = directory.try_lock(data_dir / keeper.KEEPER_LOCK, exclusive=True)
     if lock is not None:
-        embedded_dir.unlock(lock)
+        directory.unlock(lock)
     return lock is not None

@@ -19,7 +19,7 @@ from supervisor.cli.progress import Bars
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
 from supervisor.client.documents import JSON, JobOptions
 from supervisor.client.queue import Queue
-from supervisor.config import Settings
+from supervisor.config.settings import Settings
 from supervisor.core.job import Status
 from supervisor.errors import SupervisorError, UnknownHandlerError, UsageError
 from supervisor.registry import HandlerSpec, Registry

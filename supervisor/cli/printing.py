@@ -19,7 +19,7 @@ from bson import Decimal128, ObjectId, json_util
 from rich.cells import cell_len
 from rich.text import Text
 
-from supervisor.config_problems import one_line
+from supervisor.config.problems import one_line
 
 _UNITS = (("s", 1, 100), ("m", 60, 6000), ("h", 3600, 172_800), ("d", 86_400, math.inf))
 """Of a duration from 10 s: the unit, its seconds, and the number of seconds below which it is used."""

@@ -17,8 +17,8 @@ from pymongo.errors import PyMongoError
 from supervisor import logs
 from supervisor.cli.printing import warn
 from supervisor.client.queue import Queue, reachable
-from supervisor.config import Settings
-from supervisor.config_loading import LoadedConfig, Overrides, load
+from supervisor.config.loading import LoadedConfig, Overrides, load
+from supervisor.config.settings import Settings
 from supervisor.registry import REGISTRY, Registry, import_modules
 from supervisor.store import schema
 from supervisor.store.connection import connect, explain_connection_error

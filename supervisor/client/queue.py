@@ -286,7 +286,7 @@ def reachable(uri: str, data_dir: Path | None, wait_s: float) -> Iterator[str]:
     if uri != EMBEDDED:
         yield uri
         return
-    from supervisor.embedded import EmbeddedMongo  # noqa: PLC0415 - only a few producers need it
+    from supervisor.embedded.mongo import EmbeddedMongo  # noqa: PLC0415 - only a few producers need it
 
     with EmbeddedMongo(data_dir, wait_s) as mongo:
         yield mongo.uri

@@ -9,7 +9,7 @@ from gridfs.asynchronous import AsyncGridFSBucket
 from gridfs.errors import NoFile
 from pymongo.asynchronous.database import AsyncDatabase
 
-from supervisor.config import RetentionSettings
+from supervisor.config.settings import RetentionSettings
 from supervisor.core.job import Status
 from supervisor.store.files import BUCKET
 

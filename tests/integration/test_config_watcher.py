@@ -10,9 +10,9 @@ from typing import Any, Self
 import pytest
 from structlog.testing import capture_logs
 
-from supervisor.config_file import Identity, identify
-from supervisor.config_loading import LoadedConfig, Overrides, load
-from supervisor.config_watcher import ConfigWatcher
+from supervisor.config.file import Identity, identify
+from supervisor.config.loading import LoadedConfig, Overrides, load
+from supervisor.config.watcher import ConfigWatcher
 from tests.support.config_files import write
 from tests.support.until import until_async
 

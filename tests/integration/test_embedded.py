@@ -17,7 +17,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from supervisor.embedded import EmbeddedMongo, find_mongod
+from supervisor.embedded.mongo import EmbeddedMongo, find_mongod
 from supervisor.errors import DatabaseUnreachableError
 from tests.support.processes import named
 from tests.support.until import until
@@ -27,7 +27,7 @@ HEALED_S = 8.0
 
 USER = """
 import sys
-from supervisor.embedded import EmbeddedMongo
+from supervisor.embedded.mongo import EmbeddedMongo
 with EmbeddedMongo(sys.argv[1]) as mongo:
     print(mongo.uri, flush=True)
     sys.stdin.read()

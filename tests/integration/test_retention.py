@@ -4,7 +4,7 @@ import pytest
 from bson import ObjectId
 from gridfs.asynchronous import AsyncGridFSBucket
 
-from supervisor.config import RetentionSettings
+from supervisor.config.settings import RetentionSettings
 from supervisor.store.files import BUCKET
 from supervisor.store.retention import RetentionStore
 from tests.support.jobs import JOBS, ago, insert_unchecked, pending, statuses

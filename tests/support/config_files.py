@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config_loading import LoadedConfig, Overrides, load
+from supervisor.config.loading import LoadedConfig, Overrides, load
 from supervisor.errors import ConfigError
 
 SCHEDULE = '[[schedules]]\nname = "nightly"\nhandler = "cleanup"\n'

@@ -19,7 +19,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from supervisor.embedded import find_mongod
+from supervisor.embedded.mongo import find_mongod
 from tests.support.until import until
 
 REPLICA_SET = "test"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from supervisor.config import Settings
-from supervisor.config_diff import diff, merge_live
-from supervisor.config_fields import SECTIONS
+from supervisor.config.diff import diff, merge_live
+from supervisor.config.fields import SECTIONS
+from supervisor.config.settings import Settings
 from tests.support.config_files import SCHEDULE, load_text
 
 

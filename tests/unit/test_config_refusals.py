@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config import Settings
-from supervisor.config_checks import redact_uri
-from supervisor.config_diff import diff
-from supervisor.config_loading import Overrides, load
+from supervisor.config.checks import redact_uri
+from supervisor.config.diff import diff
+from supervisor.config.loading import Overrides, load
+from supervisor.config.settings import Settings
 from supervisor.errors import ConfigError
 from tests.support.config_files import SCHEDULE, load_text, refusal
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cores import cgroup_quota, usable_cores
+from supervisor.config.cores import cgroup_quota, usable_cores
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisor.config import Settings
+from supervisor.config.settings import Settings
 from supervisor.core.retry import RetryPolicy
 from supervisor.limits import NO_CAP, claimed, limits_of, timeout_of
 from supervisor.registry import DEFAULT_TIMEOUT_S, HandlerSpec

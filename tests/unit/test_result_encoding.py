@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from supervisor.results import MAX_DEPTH, SPOOLED_RESULT, NotStorableError, encode_result
+from supervisor.worker.results import MAX_DEPTH, SPOOLED_RESULT, NotStorableError, encode_result
 
 INLINE = 1024
 NOW = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)

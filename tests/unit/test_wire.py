@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
-from supervisor.wire import (
+from supervisor.worker.wire import (
     INLINE_BYTES,
     LENGTH_BYTES,
     MAX_MESSAGE_BYTES,

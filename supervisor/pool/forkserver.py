@@ -18,8 +18,8 @@ from multiprocessing import connection, context, forkserver, process, queues, re
 from pathlib import Path
 from typing import Any
 
-from supervisor.config import Settings
-from supervisor.preload import PLAN_VARIABLE
+from supervisor.config.settings import Settings
+from supervisor.worker.preload import PLAN_VARIABLE
 
 MAX_MESSAGE_BYTES = 1 << 20
 """An outcome is at most 16 KiB; whatever is larger than this was not written by our code."""
@@ -86,10 +86,10 @@ def prepare(settings: Settings, environ: Mapping[str, str], workspace: Path) -> 
     }
     os.environ[PLAN_VARIABLE] = json.dumps(plan)
     # the fork server must find this package even where it is not installed (cpython#117378)
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environ.get("PYTHONPATH")]))
     process.current_process()._config["tempdir"] = str(workspace)  # type: ignore[attr-defined]  # noqa: SLF001
-    forkserver.set_forkserver_preload([f"{__package__}.preload"])
+    forkserver.set_forkserver_preload(["supervisor.worker.preload"])
 
 
 def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from supervisor.config import Settings
-from supervisor.config_fields import SECTIONS, Path, Place, allowed, is_secret, locate
+from supervisor.config.fields import SECTIONS, Path, Place, allowed, is_secret, locate
+from supervisor.config.settings import Settings
 
 LONGEST_SHOWN = 80
 

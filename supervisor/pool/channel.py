@@ -12,9 +12,9 @@ import bson
 import structlog
 
 from supervisor.codec import TOLERANT
-from supervisor.wire import LENGTH_BYTES, frame, frame_length
+from supervisor.worker.wire import LENGTH_BYTES, frame, frame_length
 
-log = structlog.get_logger("supervisor.slot")
+log = structlog.get_logger("supervisor.pool.slot")
 
 
 class SlotChannel:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from supervisor.config import HandlerSettings, ScheduleSettings, Settings, Table
-from supervisor.config_fields import SECTIONS, is_secret, needs_restart
+from supervisor.config.fields import SECTIONS, is_secret, needs_restart
+from supervisor.config.settings import HandlerSettings, ScheduleSettings, Settings, Table
 
 
 @dataclass(frozen=True)

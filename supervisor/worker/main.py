@@ -26,17 +26,17 @@ from typing import Any
 import bson
 import structlog
 
-from supervisor import preload
-from supervisor.child_link import ChildLink, LinkLogger, StopSwitch
-from supervisor.child_meter import Meter
 from supervisor.codec import TOLERANT
 from supervisor.context import JobContext
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
 from supervisor.process_tree import become_subreaper, created_at
 from supervisor.registry import REGISTRY, import_modules
-from supervisor.results import NotStorableError, encode_result
-from supervisor.wire import Call, Stopped, decode_call, encode_outcome, frame
+from supervisor.worker import preload
+from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch
+from supervisor.worker.meter import Meter
+from supervisor.worker.results import NotStorableError, encode_result
+from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame
 
 TRACEBACK_BYTES = 8 * 1024
 START_FAILED = 70

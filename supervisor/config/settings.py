@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.config import JsonDict
 
-from supervisor.config_checks import (
+from supervisor.config.checks import (
     check_cron,
     check_mongo_uri,
     check_plain,

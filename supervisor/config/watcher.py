@@ -16,13 +16,13 @@ from dataclasses import replace
 
 import structlog
 
-from supervisor.config_file import MISSING, ConfigText, Identity, identify, read_text
-from supervisor.config_loading import DEFAULT_PATH, LoadedConfig, Overrides, assemble
+from supervisor.config.file import MISSING, ConfigText, Identity, identify, read_text
+from supervisor.config.loading import DEFAULT_PATH, LoadedConfig, Overrides, assemble
 from supervisor.errors import ConfigError
 
 POLL_S = 0.25
 
-log = structlog.get_logger("supervisor.config")
+log = structlog.get_logger("supervisor.config.settings")
 
 
 class ConfigWatcher:

@@ -20,7 +20,7 @@ import bson
 from bson import json_util
 
 from supervisor.errors import JobStopped, PermanentError
-from supervisor.wire import LENGTH_BYTES, frame, frame_length
+from supervisor.worker.wire import LENGTH_BYTES, frame, frame_length
 
 PROGRESS_EVERY_S = 0.1
 """Reports that come faster are dropped, but never the last one."""

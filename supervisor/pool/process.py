@@ -23,11 +23,12 @@ from typing import Any
 import bson
 import structlog
 
-from supervisor import child, process_tree
-from supervisor.forkserver import SafeContext
-from supervisor.slot_channel import SlotChannel
+from supervisor import process_tree
+from supervisor.pool.channel import SlotChannel
+from supervisor.pool.forkserver import SafeContext
+from supervisor.worker import main as child
 
-log = structlog.get_logger("supervisor.slot")
+log = structlog.get_logger("supervisor.pool.slot")
 
 START_TIMEOUT_S = 300.0
 """A worker that loads its own model may take long; one that has not shaken hands by then never will."""

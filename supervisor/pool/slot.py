@@ -20,14 +20,15 @@ from typing import Any
 
 import structlog
 
-from supervisor import child, process_tree
-from supervisor.attempt import Attempt, JobListener, StopReason, died, reported, usage_of
+from supervisor import process_tree
 from supervisor.core.outcome import AnyOutcome, Interrupted, Raised, Returned
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
-from supervisor.wire import Call, Stopped, decode_outcome, encode_call
-from supervisor.worker_process import WorkerProcess, output_file
+from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, reported, usage_of
+from supervisor.pool.process import WorkerProcess, output_file
+from supervisor.worker import main as child
+from supervisor.worker.wire import Call, Stopped, decode_outcome, encode_call
 
-log = structlog.get_logger("supervisor.slot")
+log = structlog.get_logger("supervisor.pool.slot")
 
 BEGIN_TIMEOUT_S = 30.0
 """From handing over a job to the worker's word that it begins."""

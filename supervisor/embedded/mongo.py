@@ -3,7 +3,7 @@
 One mongod per data directory, a replica set of one, on a Unix socket (mode 0700) inside a directory (mode 0700): no
 port, so no other user of the machine can connect and no password is needed. Transactions, retryable writes and
 change streams work over it. Every process that uses the database holds a shared lock on a file; a keeper process
-(embedded_keeper.py, which explains the locks) runs mongod for as long as anybody holds it. A user that is killed
+(keeper.py, which explains the locks) runs mongod for as long as anybody holds it. A user that is killed
 leaves by the kernel's release of its lock. If the keeper itself is killed, its mongod ends with it and the users
 start a new one; connections break meanwhile, for about two seconds, as in any failover.
 
@@ -28,7 +28,7 @@ import structlog
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from supervisor import embedded_dir, embedded_keeper
+from supervisor.embedded import directory, keeper
 from supervisor.errors import DatabaseUnreachableError
 
 POLL_S = 0.02
@@ -70,7 +70,7 @@ class EmbeddedMongo:
     def __init__(
         self, data_dir: Path | str | None = None, wait_s: float = 30.0, *, mongod: Path | str | None = None
     ) -> None:
-        self.data_dir = Path(data_dir or embedded_dir.default_data_dir()).expanduser().absolute()
+        self.data_dir = Path(data_dir or directory.default_data_dir()).expanduser().absolute()
         self.wait_s = wait_s
         self._mongod = Path(mongod) if mongod else None
         self._users_fd: int | None = None
@@ -88,7 +88,7 @@ class EmbeddedMongo:
     @property
     def log_path(self) -> Path:
         """Where mongod logs."""
-        return self.data_dir / embedded_keeper.MONGOD_LOG
+        return self.data_dir / keeper.MONGOD_LOG
 
     def start(self) -> None:
         """Share the database that runs on this data directory, or start it; returns when it is primary.
@@ -101,8 +101,8 @@ class EmbeddedMongo:
         self._stopping.clear()
         deadline = time.monotonic() + self.wait_s
         try:
-            embedded_dir.prepare(self.data_dir)
-            self._users_fd = self._lock(embedded_keeper.USERS_LOCK, deadline, exclusive=False)
+            directory.prepare(self.data_dir)
+            self._users_fd = self._lock(keeper.USERS_LOCK, deadline, exclusive=False)
             self._ensure_running(deadline)
             self._watcher = threading.Thread(target=self._watch, name="embedded-mongo", daemon=True)
             self._watcher.start()
@@ -123,7 +123,7 @@ class EmbeddedMongo:
             self._watcher = None
             fd, self._users_fd = self._users_fd, None
             if fd is not None:
-                embedded_dir.unlock(fd)
+                directory.unlock(fd)
 
     def __enter__(self) -> Self:
         self.start()
@@ -137,14 +137,14 @@ class EmbeddedMongo:
     def _ensure_running(self, deadline: float) -> None:
         """Start a keeper unless there is one, and wait until its mongod is primary. This process is a user already."""
         with self._start_lock(deadline):
-            self._uri = embedded_dir.uri(self.data_dir)
+            self._uri = directory.uri(self.data_dir)
             started = False
             while True:
-                keeper_fd = embedded_dir.try_lock(self.data_dir / embedded_keeper.KEEPER_LOCK, exclusive=True)
+                keeper_fd = directory.try_lock(self.data_dir / keeper.KEEPER_LOCK, exclusive=True)
                 if keeper_fd is None:
                     if self._is_primary():
                         return
-                elif started and embedded_dir.keeper_gave_up(self.data_dir):
+                elif started and directory.keeper_gave_up(self.data_dir):
                     os.close(keeper_fd)
                     raise self._failure("mongod does not start")
                 else:
@@ -157,11 +157,11 @@ class EmbeddedMongo:
         try:
             mongod = self._mongod or find_mongod()
             # What a dying mongod of a killed keeper still answers on must not be taken for the new one.
-            (self.data_dir / embedded_keeper.SOCKET).unlink(missing_ok=True)
-            log = self.data_dir / embedded_keeper.KEEPER_LOG
+            (self.data_dir / keeper.SOCKET).unlink(missing_ok=True)
+            log = self.data_dir / keeper.KEEPER_LOG
             if log.exists():
                 log.replace(log.with_suffix(".log.1"))
-            command = [sys.executable, "-I", "-S", embedded_keeper.__file__, str(self.data_dir), str(mongod)]
+            command = [sys.executable, "-I", "-S", keeper.__file__, str(self.data_dir), str(mongod)]
             with log.open("wb") as output:
                 subprocess.run(  # it detaches at once and leaves the keeper
                     [*command, str(keeper_fd)],
@@ -179,7 +179,7 @@ class EmbeddedMongo:
     def _is_primary(self) -> bool:
         """Whether mongod takes writes; a new one is made a replica set first."""
         # The driver waits half a second between its tries to connect; this does not.
-        if not embedded_keeper.listening(str(embedded_dir.socket_path(self.data_dir))):
+        if not keeper.listening(str(directory.socket_path(self.data_dir))):
             return False
         try:
             with MongoClient[dict[str, Any]](self._uri, timeoutMS=PROBE_TIMEOUT_MS) as client:
@@ -206,29 +206,29 @@ class EmbeddedMongo:
                 pause_s = WATCH_AFTER_FAILURE_S
 
     def _keeper_is_gone(self) -> bool:
-        start_fd = embedded_dir.try_lock(self.data_dir / embedded_keeper.START_LOCK, exclusive=True)
+        start_fd = directory.try_lock(self.data_dir / keeper.START_LOCK, exclusive=True)
         if start_fd is None:
             return False  # somebody is looking after it
         try:
-            keeper_fd = embedded_dir.try_lock(self.data_dir / embedded_keeper.KEEPER_LOCK, exclusive=True)
+            keeper_fd = directory.try_lock(self.data_dir / keeper.KEEPER_LOCK, exclusive=True)
             if keeper_fd is not None:
                 os.close(keeper_fd)
             return keeper_fd is not None
         finally:
-            embedded_dir.unlock(start_fd)
+            directory.unlock(start_fd)
 
     @contextmanager
     def _start_lock(self, deadline: float) -> Iterator[None]:
-        fd = self._lock(embedded_keeper.START_LOCK, deadline, exclusive=True)
+        fd = self._lock(keeper.START_LOCK, deadline, exclusive=True)
         try:
             yield
         finally:
-            embedded_dir.unlock(fd)
+            directory.unlock(fd)
 
     def _lock(self, name: str, deadline: float, *, exclusive: bool) -> int:
         """Wait for a lock until the deadline: flock itself knows none."""
         while True:
-            fd = embedded_dir.try_lock(self.data_dir / name, exclusive=exclusive)
+            fd = directory.try_lock(self.data_dir / name, exclusive=exclusive)
             if fd is not None:
                 return fd
             self._pause(deadline)
@@ -241,15 +241,15 @@ class EmbeddedMongo:
             raise self._failure(f"not ready within {self.wait_s:g} s")
 
     def _failure(self, what: str) -> DatabaseUnreachableError:
-        reason = embedded_dir.failure_reason(self.data_dir)
+        reason = directory.failure_reason(self.data_dir)
         return DatabaseUnreachableError(f"embedded MongoDB: {what}: {reason} (log: {self.log_path})")
 
 
 def _initiate(client: MongoClient[dict[str, Any]]) -> None:
     """Make the node a replica set of one, which names itself by its socket relative to the data directory."""
-    members = [{"_id": 0, "host": f"./{embedded_keeper.SOCKET}"}]
+    members = [{"_id": 0, "host": f"./{keeper.SOCKET}"}]
     try:
-        client.admin.command("replSetInitiate", {"_id": embedded_keeper.REPLICA_SET, "members": members})
+        client.admin.command("replSetInitiate", {"_id": keeper.REPLICA_SET, "members": members})
     except OperationFailure as error:
         if error.code != ALREADY_INITIALIZED:
             raise

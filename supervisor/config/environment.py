@@ -16,9 +16,9 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from supervisor.config import Settings
-from supervisor.config_fields import Path, locate
-from supervisor.config_problems import one_line, unknown_key
+from supervisor.config.fields import Path, locate
+from supervisor.config.problems import one_line, unknown_key
+from supervisor.config.settings import Settings
 
 PREFIX = "SUPERVISOR_"
 DELIMITER = "__"

@@ -1,6 +1,6 @@
 """The keeper: the small process between the embedded mongod and its users.
 
-Run as a plain script (`python -I -S embedded_keeper.py DATA_DIR MONGOD KEEPER_LOCK_FD`), so it needs nothing but the
+Run as a plain script (`python -I -S keeper.py DATA_DIR MONGOD KEEPER_LOCK_FD`), so it needs nothing but the
 standard library and stays at some 10 MB. What holds the parts together are `flock` locks, because the kernel
 releases them however a process ends; no pid file can go stale.
 

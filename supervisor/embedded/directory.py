@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import platformdirs
 
-from supervisor import embedded_keeper as keeper
+from supervisor.embedded import keeper
 from supervisor.errors import DatabaseUnreachableError
 
 SOCKET_PATH_BYTES = 107  # sun_path is 108 bytes with its final NUL

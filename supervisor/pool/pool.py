@@ -16,17 +16,17 @@ from pathlib import Path
 import structlog
 
 from supervisor import process_tree
-from supervisor.attempt import JobListener, StopReason
 from supervisor.core.outcome import AnyOutcome
 from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
-from supervisor.forkserver import ensure_running
-from supervisor.slot import WorkerSlot
+from supervisor.pool.attempt import JobListener, StopReason
+from supervisor.pool.forkserver import ensure_running
+from supervisor.pool.process import WorkerStartError
+from supervisor.pool.slot import WorkerSlot
 from supervisor.store.claims import Seat
-from supervisor.wire import Call
-from supervisor.worker_process import WorkerStartError
+from supervisor.worker.wire import Call
 
-log = structlog.get_logger("supervisor.pool")
+log = structlog.get_logger("supervisor.pool.pool")
 
 HOPELESS_STARTS = 5
 """Failed starts, with none that ever worked, after which the pool gives up."""

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from supervisor.config import HandlerSettings, ScheduleSettings, Settings, Table
+from supervisor.config.settings import HandlerSettings, ScheduleSettings, Settings, Table
 
 Path = tuple[str | int, ...]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from supervisor.config import Settings
-from supervisor.config_environment import read_environment
-from supervisor.config_fields import SECTIONS
-from supervisor.config_fields import Path as KeyPath
-from supervisor.config_file import MISSING, ConfigText, Identity, parse_toml, read_text
-from supervisor.config_problems import problem_lines
+from supervisor.config.environment import read_environment
+from supervisor.config.fields import SECTIONS
+from supervisor.config.fields import Path as KeyPath
+from supervisor.config.file import MISSING, ConfigText, Identity, parse_toml, read_text
+from supervisor.config.problems import problem_lines
+from supervisor.config.settings import Settings
 from supervisor.errors import ConfigError
 
 DEFAULT_PATH = Path("config.toml")

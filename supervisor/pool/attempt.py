@@ -22,7 +22,7 @@ from supervisor.core.outcome import (
     Usage,
 )
 from supervisor.process_tree import TreeUsage
-from supervisor.wire import Call, Stopped
+from supervisor.worker.wire import Call, Stopped
 
 
 class StopReason(StrEnum):

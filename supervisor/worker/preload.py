@@ -85,7 +85,7 @@ def _main() -> None:
     global REPORT  # noqa: PLW0603 - the one thing this module is for
     plan = json.loads(os.environ.pop(PLAN_VARIABLE))
     settle(plan)
-    importlib.import_module("supervisor.child")  # so that no worker has to
+    importlib.import_module("supervisor.worker.main")  # so that no worker has to
     REPORT = load(plan)
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, pages that all workers share

@@ -1,0 +1,1 @@
+"""The private local MongoDB behind `mongo.uri = "embedded"`."""
