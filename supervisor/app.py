@@ -19,6 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
 from supervisor import __version__, host, logs
+from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
 from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.settings import Settings
@@ -37,7 +38,7 @@ from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.store import schema
 from supervisor.store.claims import ClaimStore, Owner
-from supervisor.store.connection import connect, redact
+from supervisor.store.connection import connect
 from supervisor.store.files import FileStore
 from supervisor.store.leases import LeaseStore
 from supervisor.store.patience import first_line
@@ -111,7 +112,7 @@ async def _supervise(
 @contextlib.asynccontextmanager
 async def _database(settings: Settings, uri: str) -> AsyncIterator[Database]:
     database = await connect(uri, settings.mongo.database, wait_s=settings.mongo.wait_s)
-    log.info("database.connected", uri=redact(uri), database=settings.mongo.database)
+    log.info("database.connected", uri=redact_uri(uri), database=settings.mongo.database)
     try:
         yield database
     finally:

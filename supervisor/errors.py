@@ -91,7 +91,7 @@ class PermanentError(Exception):
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = None if code is None else str(code)
 
 
 class Retry(Exception):  # noqa: N818 - an instruction to the supervisor more than an error
@@ -99,7 +99,9 @@ class Retry(Exception):  # noqa: N818 - an instruction to the supervisor more th
 
     def __init__(self, message: str = "", *, in_s: float | None = None) -> None:
         super().__init__(message or "the handler asked to be retried")
-        self.in_s = in_s
+        if in_s is not None and (isinstance(in_s, bool) or not isinstance(in_s, (int, float)) or not 0 <= in_s < 1e9):
+            raise ValueError(f"Retry: in_s is {in_s!r}, must be a number of seconds from 0 to 1e9")
+        self.in_s = None if in_s is None else float(in_s)
 
 
 class JobStopped(BaseException):

@@ -65,8 +65,8 @@ class Reaper:
 
     async def round(self) -> None:
         """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""
-        await self._release(await self._leases.expired(), "its lease expired", only_if_expired=True)
         await self._leases.set_aside_malformed()
+        await self._release(await self._leases.expired(), "its lease expired", only_if_expired=True)
         await self._claims.set_aside_unreachable()
         await self._presence.forget_silent(SILENT_S)
 

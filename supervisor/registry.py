@@ -199,7 +199,7 @@ def _with_submodules(name: str) -> list[str]:
     """A package stands for itself and every module directly inside it that is not private."""
     try:
         spec = importlib.util.find_spec(name)
-    except Exception:  # noqa: BLE001 - the parent's import failed; importing `name` itself reports why
+    except (Exception, SystemExit):  # noqa: BLE001 - the parent's import failed; importing `name` itself reports why
         return [name]
     if spec is None or not spec.submodule_search_locations:
         return [name]
@@ -232,6 +232,9 @@ def _signature(name: str, function: Callable[..., Any]) -> tuple[Any, bool]:
     required = [parameter for parameter in parameters if parameter.default is parameter.empty]
     if not parameters or len(required) > 2:
         raise TypeError(f"handler {name!r}: {function.__qualname__} must take (payload) or (payload, job)")
+    every = inspect.signature(function).parameters.values()
+    if keywords := [each.name for each in every if each.kind is each.KEYWORD_ONLY and each.default is each.empty]:
+        raise TypeError(f"handler {name!r}: nobody passes {', '.join(keywords)}; only (payload, job) are given")
     payload_type = typing.get_type_hints(function).get(parameters[0].name, dict[str, Any])
     if payload_type is dict:
         payload_type = dict[str, Any]

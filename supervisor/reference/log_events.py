@@ -58,7 +58,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "job.progress_unwritten": ("debug", "progress could not be written; the next report will be", "reason"),
     "job.request_failed": ("warning", "a worker's request for a file failed", "job_id, request, reason"),
     "job.started": ("debug", "a job was handed to a worker", "job_id, handler, attempt, slot"),
-    "job.too_large_to_explain": ("debug", "a document near 16 MB has no room for the reason it failed", "job_id"),
+    "job.too_large_to_explain": ("debug", "a document near 16 MB has no room for the reason it failed", "reason"),
     "job.unrecorded": ("error", "at the end: an outcome could not be recorded", "job_id, hint"),
     "lease.expiring": ("error", "a lease could not be renewed in time; the job is stopped", "job_id, hint"),
     "lease.lost": ("warning", "somebody else has the job; it is stopped here", "job_id, slot"),

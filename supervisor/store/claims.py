@@ -28,6 +28,7 @@ from supervisor.codec import RAW
 from supervisor.core.job import CONTROL_FIELDS, Job, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
+from supervisor.store import unreadable
 
 log = structlog.get_logger("supervisor.store")
 
@@ -96,8 +97,22 @@ class ClaimStore:
         pipeline = [*first]
         pipeline += [{"$unionWith": {"coll": self._jobs.name, "pipeline": scan}} for scan in others]
         pipeline += [{"$limit": limit}, {"$project": _projection()}]
-        cursor = await self._jobs.aggregate(pipeline)
-        return await cursor.to_list()
+        found: list[dict[str, Any]] = await (await self._jobs.aggregate(pipeline)).to_list()
+        if any(unreadable.is_suspicious(document["_id"]) for document in found):
+            await self._set_aside_unreadable(pipeline)
+            found = [document for document in found if not unreadable.is_suspicious(document["_id"])]
+        return found
+
+    async def _set_aside_unreadable(self, pipeline: list[dict[str, Any]]) -> None:
+        """End those candidates whose `_id` cannot be read, by the bytes it is stored as."""
+        cursor = await self._raw_jobs.aggregate([*pipeline, {"$project": {"_id": 1}}])
+        for document in await cursor.to_list():
+            element = unreadable.stored_id(bytes(document.raw))
+            if element is not None:
+                error = describe(ErrorKind.INVALID, ErrorInfo("_id: is text that is not UTF-8"))
+                log.warning("job.invalid", job_id=repr(element), problem=error["message"])
+                pending = unreadable.match(element, {"status": Status.PENDING.value})
+                await _end(self._jobs, pending, Status.FAILED, error)
 
     async def _set_aside(self, document: dict[str, Any], payload_kb: int) -> bool:
         """End a pending document that cannot be a job, or was cancelled; tell whether that was so."""
@@ -139,7 +154,7 @@ class ClaimStore:
         return [_to_claim(job, seat, by_slot.get(seat.slot)) for job, seat in taken]
 
     async def set_aside_unreachable(self) -> int:
-        """End pending documents whose handler or priority has a type that no claim's scan can meet.
+        """End pending documents whose handler, priority or run_at has a type that no claim's scan can meet.
 
         Returns how many there were. Read through the claim index; the reaper calls this now and then.
         """
@@ -149,6 +164,9 @@ class ClaimStore:
                 {"handler": {"$not": {"$type": "string"}}},
                 {"priority": {"$not": {"$type": ["number", "null"]}, "$exists": True}},
                 {"priority": math.nan},
+                {"run_at": {"$not": {"$type": ["date", "null"]}, "$exists": True}},
+                # $type looks into arrays
+                *({name: {"$type": "array"}} for name in ("handler", "priority", "run_at")),
             ],
         }
         documents = await self._jobs.find(strange, dict.fromkeys(CONTROL_FIELDS, 1), limit=100).to_list()
@@ -269,7 +287,11 @@ async def set_aside(jobs: Any, job_id: Any, problem: str) -> None:
 
 
 async def _end_pending(jobs: Any, job_id: Any, status: Status, error: dict[str, Any]) -> None:
-    """End a pending document, with as much of the reason as it has room for.
+    await _end(jobs, {"_id": {"$eq": job_id}, "status": Status.PENDING.value}, status, error)
+
+
+async def _end(jobs: Any, pending: Mapping[str, Any], status: Status, error: dict[str, Any]) -> None:
+    """End the document that `pending` matches, with as much of the reason as it has room for.
 
     One just under 16 MB cannot grow by the whole error, nor by anything at all; it must leave the queue all the same,
     and what the producer put into it stays.
@@ -278,12 +300,8 @@ async def _end_pending(jobs: Any, job_id: Any, status: Status, error: dict[str, 
     fields = {"status": status.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
     for smaller in (fields, {"status": status.value, "error": {"$literal": short}}, {"status": status.value}):
         try:
-            await jobs.update_one(
-                {"_id": {"$eq": job_id}, "status": Status.PENDING.value},
-                [{"$set": smaller}],
-                bypass_document_validation=True,
-            )
+            await jobs.update_one(pending, [{"$set": smaller}], bypass_document_validation=True)
         except WriteError as refused:
-            log.debug("job.too_large_to_explain", job_id=job_id, reason=str(refused)[:200])
+            log.debug("job.too_large_to_explain", reason=str(refused)[:200])
         else:
             return

@@ -19,6 +19,7 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from supervisor.codec import TOLERANT
+from supervisor.config.checks import redact_uri
 from supervisor.errors import DatabaseRefusedError, DatabaseUnreachableError, SupervisorError
 from supervisor.store.patience import first_line
 
@@ -122,22 +123,15 @@ def refuse_standalone(hello: Mapping[str, Any]) -> None:
         )
 
 
-def redact(uri: str) -> str:
-    """Return `uri` with its password replaced, for logs and messages."""
-    scheme, separator, rest = uri.partition("://")
-    credentials, at, hosts = rest.rpartition("@")
-    if not at:
-        return uri
-    return f"{scheme}{separator}{credentials.partition(':')[0]}:***@{hosts}"
-
-
 def explain_connection_error(error: PyMongoError, uri: str, wait_s: float) -> SupervisorError:
     """Turn pymongo's error at connecting into one line that a user can act on."""
     if isinstance(error, OperationFailure) and error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED):
-        return DatabaseRefusedError(f"{redact(uri)} refuses the credentials: {first_line(error)}")
+        return DatabaseRefusedError(f"{redact_uri(uri)} refuses the credentials: {first_line(error)}")
     if isinstance(error, OperationFailure):
-        return DatabaseRefusedError(f"{redact(uri)} answers with an error: {first_line(error)}")
-    return DatabaseUnreachableError(f"MongoDB at {redact(uri)} did not answer within {wait_s:g} s: {first_line(error)}")
+        return DatabaseRefusedError(f"{redact_uri(uri)} answers with an error: {first_line(error)}")
+    return DatabaseUnreachableError(
+        f"MongoDB at {redact_uri(uri)} did not answer within {wait_s:g} s: {first_line(error)}"
+    )
 
 
 def _patience(left_s: float) -> float:
@@ -153,4 +147,4 @@ def _make_client(make: Callable[[], Any], uri: str) -> Any:
 
 
 def _without_secrets(message: str, uri: str) -> str:
-    return message.replace(uri, redact(uri))
+    return message.replace(uri, redact_uri(uri))

@@ -71,6 +71,7 @@ class LeaseStore:
         """
         strange = {
             "$or": [
+                {"lease": {"$type": "array"}},  # the tests below would be met by an element of it
                 {"lease.expires_at": {"$not": {"$type": "date"}}},
                 {"lease.token": {"$not": {"$type": ["int", "long"]}}},
                 {"lease.supervisor": {"$not": {"$type": "string"}}},

@@ -29,6 +29,11 @@ EXPIRED = {"lease.expires_at": {"$type": "date"}, "$expr": {"$lte": ["$lease.exp
 """A lease whose end has come by the database's clock; the type test keeps missing and wrong values out."""
 
 
+_TOO_DEEP, _TOO_LARGE = 15, {10334, 17419}
+_REFUSED = {_TOO_DEEP, *_TOO_LARGE}
+"""Codes by which the server refuses a document for good, before it looks at any other of the same command."""
+
+
 class ResultRefusedError(Exception):
     """The database cannot store this result (too deep, too large); the message is the server's reason."""
 
@@ -67,9 +72,11 @@ class ResultStore:
             refused = {
                 failed["index"]: ResultRefusedError(str(failed["errmsg"])) for failed in error.details["writeErrors"]
             }
-        except InvalidDocument as error:
+        except (InvalidDocument, OperationFailure) as error:
+            if isinstance(error, OperationFailure) and error.code not in _REFUSED:
+                raise
             if len(ended) == 1:
-                return [ResultRefusedError(str(error))]
+                return [ResultRefusedError(str(error)[:500])]
             return [answer for each in ended for answer in await self._apply_together([each])]
         if matched == len(ended):
             return [True] * len(ended)
@@ -83,7 +90,7 @@ class ResultStore:
 
         async def both(session: AsyncClientSession) -> bool:
             followers = [follower_document(ended.transition.job, each) for each in ended.transition.job.then]
-            wanted = [follower for follower in followers if not await self._is_active(follower, session)]
+            wanted = await self._not_yet_enqueued(followers, ended.transition.job, session)
             children = [follower["_id"] for follower in wanted]
             update = await self._jobs.update_one(ended.fence(), _pipeline(ended, children), session=session)
             if update.matched_count and wanted:
@@ -100,12 +107,24 @@ class ResultStore:
                 return ResultRefusedError(str(error))
         return await self._is_recorded(ended)
 
-    async def _is_active(self, follower: dict[str, Any], session: AsyncClientSession) -> bool:
-        """Tell whether a job with the follower's `unique_key` is already waiting or running."""
-        if "unique_key" not in follower:
-            return False
-        active = {"unique_key": follower["unique_key"], "status": {"$in": ACTIVE}}
-        return await self._jobs.find_one(active, {"_id": 1}, session=session) is not None
+    async def _not_yet_enqueued(
+        self, followers: Sequence[dict[str, Any]], parent: Job, session: AsyncClientSession
+    ) -> list[dict[str, Any]]:
+        """Leave out followers whose `unique_key` is taken, or whose `_id` exists: that work is enqueued already.
+
+        The parent's own key is free, since it completes in the same transaction.
+        """
+        wanted: list[dict[str, Any]] = []
+        for follower in followers:
+            same: list[dict[str, Any]] = [{"_id": {"$eq": follower["_id"]}}]
+            key = follower.get("unique_key")
+            if key is not None:
+                others = {"unique_key": key, "status": {"$in": ACTIVE}, "_id": {"$ne": parent.id}}
+                same.append(others)
+            siblings = [each for each in wanted if each["_id"] == follower["_id"] or key == each.get("unique_key", ...)]
+            if not siblings and await self._jobs.find_one({"$or": same}, {"_id": 1}, session=session) is None:
+                wanted.append(follower)
+        return wanted
 
     async def _is_recorded(self, ended: Ended) -> bool:
         """Tell whether this very claim has already been ended by an earlier try of this write."""
@@ -192,7 +211,7 @@ def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]
         fields["result"] = None if result is None else {"$literal": RawBSONDocument(result)}
     if ended.progress is not None:
         fields["progress"] = {"$mergeObjects": [{"$literal": ended.progress}, {"at": "$$NOW"}]}
-    gone = ["lease", "error", "result"] if change.status is Status.COMPLETED else ["lease"]
+    gone = ["lease", "error", "result", "result_file"] if change.status is Status.COMPLETED else ["lease"]
     if ended.progress is not None:
         gone.append("progress")
     # the entry first: it reads fields that the later stages replace

@@ -37,8 +37,10 @@ class RetentionStore:
         limit = {"$subtract": ["$$NOW", int(days * _DAY_MS)]}
         past = {
             "status": {"$in": [status.value for status in statuses]},
-            "finished_at": {"$type": "date"},
-            "$expr": {"$lt": ["$finished_at", limit]},
+            # by the expression's type, which is not met by an array that holds a date
+            "$expr": {
+                "$and": [{"$eq": [{"$type": "$finished_at"}, "date"]}, {"$lt": ["$finished_at", limit]}],
+            },
         }
         deleted = 0
         while documents := await self._jobs.find(past, {"result_file": 1}, limit=_AT_ONCE).to_list():

@@ -196,13 +196,17 @@ def _explain(error: BaseException, code: str | None = None) -> ErrorInfo:
     if isinstance(error, SystemExit):
         message = f"the handler called sys.exit({'' if error.code is None else error.code!r})"
     text = "".join(traceback.format_exception(error))
-    storable = message.encode("utf-8", "replace").decode()[:TRACEBACK_BYTES]
-    return ErrorInfo(storable, type(error).__qualname__, _shorten(text), code)
+    storable = _storable(message)[:TRACEBACK_BYTES]
+    return ErrorInfo(storable, type(error).__qualname__, _shorten(text), code and _storable(code)[:200])
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _shorten(text: str) -> str:
     """Keep the head and the tail of a long traceback: where it began and what it came to."""
-    text = text.encode("utf-8", "replace").decode()
+    text = _storable(text)
     half = TRACEBACK_BYTES // 2
     return text if len(text) <= TRACEBACK_BYTES else f"{text[:half]}\n  […]\n{text[-half:]}"
 

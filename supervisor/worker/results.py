@@ -6,7 +6,7 @@ half a surrogate pair, which OCR and broken decoders produce, is replaced instea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def encode_result(value: Any, inline_bytes: int, spool: Path) -> tuple[bytes | N
     if value is None:
         return None, None
     document = as_document(value)
+    _refuse_too_deep(document)
     data = _to_bson(document)
     if len(data) <= inline_bytes:
         return data, None
@@ -46,6 +47,20 @@ def as_document(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     raise NotStorableError(f"the handler returned {_article(value)}; a dict, a pydantic model or None is allowed")
+
+
+def _refuse_too_deep(document: Mapping[str, Any]) -> None:
+    """Look level by level, which costs little and cannot exhaust the stack; only then find the place."""
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH + 1):
+        level = [item for container in level for item in _items(container) if isinstance(item, (Mapping, list, tuple))]
+        if not level:
+            return
+    _clean(document, "result", 0)
+
+
+def _items(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, Mapping) else container
 
 
 def _to_bson(document: Mapping[str, Any]) -> bytes:

@@ -24,6 +24,7 @@ INLINE_BYTES = 16 * 1024
 """The largest outcome sent through the executor's pipe: written in one piece, so that a kill cannot cut it in half."""
 MAX_MESSAGE_BYTES = 1 << 20
 _LENGTH = struct.Struct("<I")
+_SAID_BY_WORKERS = {ErrorKind.EXCEPTION, ErrorKind.PERMANENT, ErrorKind.INVALID, ErrorKind.RESULT}
 LENGTH_BYTES = _LENGTH.size
 
 
@@ -77,7 +78,7 @@ def decode_outcome(data: bytes, spool: Path) -> Returned | Raised | Stopped:
         if fields["outcome"] == "Spooled":
             fields = bson.decode(spool_file(spool, fields["file"]).read_bytes(), TOLERANT)
         return _build(fields, spool)
-    except (bson.errors.BSONError, KeyError, TypeError, OSError) as error:
+    except (bson.errors.BSONError, KeyError, TypeError, OSError, OverflowError) as error:
         raise ValueError(f"a worker sent an outcome that cannot be read: {error}") from error
 
 
@@ -113,16 +114,42 @@ def _fields(outcome: Returned | Raised | Stopped) -> dict[str, Any]:
 
 
 def _build(fields: dict[str, Any], spool: Path) -> Returned | Raised | Stopped:
-    usage = Usage(**fields["usage"])
+    """Build an outcome from what a worker says, which may be anything: each field is checked."""
+    usage = _usage(fields["usage"])
     match fields["outcome"]:
         case "Returned":
-            spooled = fields["spool_file"]
-            path = None if spooled is None else str(spool_file(spool, spooled))
-            return Returned(result=fields["result"], spool_file=path, usage=usage)
+            return _returned(fields, usage, spool)
         case "Raised":
-            kind, error = ErrorKind(fields["kind"]), ErrorInfo(**fields["error"])
-            return Raised(kind=kind, error=error, retry_in_s=fields["retry_in_s"], usage=usage)
+            kind = ErrorKind(fields["kind"])
+            if kind not in _SAID_BY_WORKERS:
+                raise ValueError(f"a worker sent the error kind {kind.value!r}, which is not for it to say")
+            retry_in_s = _typed(fields, "retry_in_s", float)
+            return Raised(kind=kind, error=_error(fields["error"]), retry_in_s=retry_in_s, usage=usage)
         case "Stopped":
-            return Stopped(ErrorInfo(**fields["error"]), usage)
+            return Stopped(_error(fields["error"]), usage)
         case other:
             raise ValueError(f"a worker sent an outcome of the unknown kind {other!r}")
+
+
+def _returned(fields: dict[str, Any], usage: Usage, spool: Path) -> Returned:
+    result, spooled = _typed(fields, "result", bytes), _typed(fields, "spool_file", str)
+    if result is not None and not bson.is_valid(result):
+        raise ValueError("a worker sent a result that is no document")
+    return Returned(result=result, spool_file=spooled and str(spool_file(spool, spooled)), usage=usage)
+
+
+def _usage(fields: dict[str, Any]) -> Usage:
+    numbers = {name: _typed(fields, name, float) for name in ("run_s", "cpu_s", "peak_rss_mb")}
+    return Usage(numbers["run_s"] or 0.0, numbers["cpu_s"], numbers["peak_rss_mb"])
+
+
+def _error(fields: dict[str, Any]) -> ErrorInfo:
+    texts = {name: _typed(fields, name, str) for name in ("type", "traceback", "code")}
+    return ErrorInfo(_typed(fields, "message", str) or "", **texts)
+
+
+def _typed(fields: dict[str, Any], name: str, wanted: type[Any]) -> Any:
+    value = fields[name]
+    if value is None or type(value) is wanted:
+        return value
+    raise ValueError(f"a worker sent {name} of type {type(value).__name__}, not {wanted.__name__}")

@@ -5,6 +5,7 @@ import time
 import pytest
 from pymongo.errors import OperationFailure
 
+from supervisor.config.checks import redact_uri
 from supervisor.errors import DatabaseRefusedError, DatabaseUnreachableError
 from supervisor.store.connection import (
     CALL_TIMEOUT_S,
@@ -12,7 +13,6 @@ from supervisor.store.connection import (
     connect,
     connect_sync,
     explain_connection_error,
-    redact,
     refuse_unsafe_uri,
 )
 from tests.support.mongo import start_standalone
@@ -227,4 +227,4 @@ def test_another_error_of_the_server_is_a_refusal_that_says_so():
     ],
 )
 def test_a_uri_is_shown_without_its_password(uri, shown):
-    assert redact(uri) == shown
+    assert redact_uri(uri) == shown

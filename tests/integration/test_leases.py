@@ -248,9 +248,6 @@ async def test_a_processing_job_without_a_usable_lease_ends_as_invalid(jobs, lea
     assert "lease" not in document
 
 
-@pytest.mark.xfail(
-    reason="a path finds its field inside an array too, so it is neither malformed nor an orphan", strict=True
-)
 async def test_a_lease_in_an_array_is_malformed(jobs, leases):
     lease = [{**GOOD_LEASE, "expires_at": ago(3600)}]
     await insert_unchecked(jobs, pending(_id=1, status="processing", lease=lease))

@@ -83,7 +83,6 @@ def test_a_function_that_cannot_be_called_with_payload_and_job_is_refused(regist
 def needs_a_keyword(payload, *, dpi): ...
 
 
-@pytest.mark.xfail(reason="required keyword-only parameters are not looked at", strict=True)
 def test_a_required_keyword_is_refused_at_import_and_not_at_every_job(handler):
     with pytest.raises(TypeError):
         handler("count")(needs_a_keyword)
@@ -362,9 +361,6 @@ def test_a_module_is_imported_once(modules):
         del sys.times_imported
 
 
-@pytest.mark.xfail(
-    reason="find_spec imports the parent, outside what catches SystemExit", raises=SystemExit, strict=True
-)
 def test_a_package_that_exits_is_reported_when_its_submodule_is_named(modules):
     modules(some_package____init__="import sys; sys.exit(3)", some_package__one=GOOD.format(name="p-one"))
     (failure,) = import_modules(["some_package.one"])
