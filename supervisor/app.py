@@ -58,7 +58,8 @@ Database = AsyncDatabase[dict[str, Any]]
 def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None) -> int:
     """Run a supervisor in the foreground until TERM or INT; return the exit code.
 
-    Raises SupervisorError where it cannot start: a database that is not reachable or not safe, workers that die.
+    The caller goes on to `leave`. Raises SupervisorError where it cannot start: a database that is not reachable or
+    not safe, workers that die.
     """
     settings = loaded.settings
     logs.configure(settings.log.level, settings.log.format)
@@ -71,7 +72,8 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     try:
         with open_workspace() as workspace, _mongo_uri(settings, data_dir) as uri:
             forkserver.prepare(settings, environ, workspace)
-            asyncio.run(_supervise(loaded, environ, overrides, uri, workspace))
+            # not asyncio.run: its end waits for tasks of the driver's that may hang while the database is away
+            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workspace))
     except SupervisorError:
         raise
     except Exception:

@@ -36,13 +36,16 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def kill_tree(pid: int) -> None:
+def kill_tree(pid: int, created_at: float | None = None) -> None:
     """SIGKILL the process `pid` and all its descendants; one that is gone already is no error.
 
+    With `created_at` (seconds since the epoch) nothing is done to another process that got the same id since.
     Everything is stopped before anything is killed, so that no member can start another while we look.
     """
     try:
         root = psutil.Process(pid)
+        if created_at is not None and not _is_same(root, created_at):
+            return
     except psutil.NoSuchProcess:
         return
     members = _stop_all(root)
@@ -97,8 +100,7 @@ def is_alive(pid: int, created_at: float) -> bool:
     """Tell whether the process `pid` that was created at `created_at` (seconds since the epoch) still runs."""
     try:
         process = psutil.Process(pid)
-        # the creation time has the kernel's tick as resolution; a recycled pid is far later
-        return abs(process.create_time() - created_at) < 1 and not _is_zombie(process)
+        return _is_same(process, created_at) and not _is_zombie(process)
     except psutil.NoSuchProcess:
         return False
 
@@ -106,6 +108,11 @@ def is_alive(pid: int, created_at: float) -> bool:
 def created_at(pid: int | None = None) -> float:
     """Return when this process, or the process `pid`, was created, in seconds since the epoch."""
     return psutil.Process(os.getpid() if pid is None else pid).create_time()
+
+
+def _is_same(process: psutil.Process, created_at: float) -> bool:
+    # the creation time has the kernel's tick as resolution; a process with a recycled id is far younger
+    return abs(process.create_time() - created_at) < 1
 
 
 def _stop_all(root: psutil.Process) -> list[psutil.Process]:

@@ -38,6 +38,8 @@ RECORD_TIMEOUT_S = 5.0
 """How long a stopping supervisor tries to record what it interrupted, before it leaves that to the leases' end."""
 
 LEAVE_TIMEOUT_S = 2.0
+END_TIMEOUT_S = 10.0
+"""For a part that is cancelled; longer than one call to the database, so that only a hang is cut short."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,6 @@ async def _first_of(*conditions: Coroutine[Any, Any, Any]) -> None:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a part and wait for it; what it died of has been raised elsewhere."""
+    """Cancel a part and wait for it, within bounds; what it died of has been raised elsewhere."""
     task.cancel()
-    await asyncio.wait({task})
+    await asyncio.wait({task}, timeout=END_TIMEOUT_S)

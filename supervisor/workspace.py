@@ -11,24 +11,39 @@ from pathlib import Path
 
 from supervisor.process_tree import created_at, is_alive
 
-_PREFIX = "mongo-job-supervisor-"
+LONGEST_PATH = 107
+"""Bytes in the path of a Unix socket; multiprocessing puts one into the folder."""
+_ROOM = 75
+"""What our own names add to the path of the folder for temporary files."""
 
 
 @contextlib.contextmanager
 def open_workspace() -> Iterator[Path]:
     """Make a folder only this user can read, named after this process; remove those of processes that are gone."""
-    root = Path(tempfile.gettempdir())
+    root = _root()
     _remove_dead(root)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{created_at():.2f}-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-{created_at():.2f}-", dir=root))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _root() -> Path:
+    """The folder for temporary files, unless its path leaves no room for that of a socket."""
+    usual = tempfile.gettempdir()
+    return Path(usual if len(os.fsencode(usual)) + _ROOM <= LONGEST_PATH else "/tmp")  # noqa: S108 - mkdtemp makes 0700
+
+
+def _prefix() -> str:
+    """Processes of another container, which may share the folder with us, are none of our business."""
+    return f"mongo-job-supervisor-{Path('/proc/self/ns/pid').stat().st_ino}-"
+
+
 def _remove_dead(root: Path) -> None:
-    for path in root.glob(f"{_PREFIX}*"):
-        pid, _, rest = path.name.removeprefix(_PREFIX).partition("-")
+    prefix = _prefix()
+    for path in root.glob(f"{prefix}*"):
+        pid, _, rest = path.name.removeprefix(prefix).partition("-")
         created = rest.partition("-")[0]
         if _is_ours(path) and pid.isdigit() and _is_number(created) and not is_alive(int(pid), float(created)):
             shutil.rmtree(path, ignore_errors=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import bson
+import psutil
 import structlog
 
 from supervisor import process_tree
@@ -58,6 +59,7 @@ class WorkerProcess:
         self._executor: ProcessPoolExecutor | None = None
         self._process: Any = None
         self._pidfd = -1
+        self._created_at = 0.0
 
     @property
     def alive(self) -> bool:
@@ -107,8 +109,8 @@ class WorkerProcess:
 
     async def kill(self) -> None:
         """SIGKILL the worker and everything below it, and wait until it is gone."""
-        if self.pid:
-            await asyncio.to_thread(process_tree.kill_tree, self.pid)
+        if self.alive:
+            await asyncio.to_thread(process_tree.kill_tree, self.pid, self._created_at)
             await self.died
 
     async def close(self) -> int | None:
@@ -144,6 +146,8 @@ class WorkerProcess:
 
     def _watch_death(self) -> None:
         self._pidfd = os.pidfd_open(self.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):  # dead already, as the pidfd will tell
+            self._created_at = process_tree.created_at(self.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_death)
 
     def _on_death(self) -> None:

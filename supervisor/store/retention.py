@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from supervisor.config.settings import RetentionSettings
 from supervisor.core.job import Status
+from supervisor.core.outcome import ErrorKind
 from supervisor.store.files import BUCKET
 
 _AT_ONCE = 500
@@ -37,6 +38,8 @@ class RetentionStore:
         limit = {"$subtract": ["$$NOW", int(days * _DAY_MS)]}
         past = {
             "status": {"$in": [status.value for status in statuses]},
+            # never claimed and invalid: a malformed document, which is its producer's to look at and delete
+            "$nor": [{"error.kind": ErrorKind.INVALID.value, "claims": {"$in": [0, None]}}],
             # by the expression's type, which is not met by an array that holds a date
             "$expr": {
                 "$and": [{"$eq": [{"$type": "$finished_at"}, "date"]}, {"$lt": ["$finished_at", limit]}],

@@ -91,8 +91,8 @@ def test_ttin_and_ttou_step_the_workers_until_the_next_edit(start: StartSupervis
 
 def test_hup_reloads_and_usr1_logs_the_state(start: StartSupervisor, jobs: Jobs) -> None:
     supervisor = start()
-    supervisor.config.settings["pool"]["workers"] = 1
-    supervisor.write_config(supervisor.config.settings)
+    supervisor.config["pool"]["workers"] = 1
+    supervisor.write_config(supervisor.config)
     supervisor.process.send_signal(signal.SIGHUP)
     until_slots(jobs, 1)
     supervisor.process.send_signal(signal.SIGUSR1)

@@ -288,7 +288,7 @@ async def test_a_job_without_a_payload_has_an_empty_one(jobs, store, payload):
         Int64(5),
         True,
         None,
-        ObjectId(),
+        ObjectId("65f0a1b2c3d4e5f601234567"),
         Timestamp(1, 1),
         Decimal128("1.5"),
         FAR_DATE,

@@ -33,7 +33,9 @@ async def test_a_file_may_have_an_id_of_any_type(tmp_path, bucket, files):
     assert await files.fetch("own-id", tmp_path / "fetched")
 
 
-@pytest.mark.parametrize("file_id", [ObjectId(), "nothing", 5, None, {"$ne": None}, {"$gt": ""}], ids=repr)
+@pytest.mark.parametrize(
+    "file_id", [ObjectId("65f0a1b2c3d4e5f601234567"), "nothing", 5, None, {"$ne": None}, {"$gt": ""}], ids=repr
+)
 async def test_a_file_that_is_not_there_is_not_found(tmp_path, bucket, files, file_id):
     await bucket.upload_from_stream("secret.pdf", b"x")
     assert not await files.fetch(file_id, tmp_path / "fetched")

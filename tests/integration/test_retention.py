@@ -100,3 +100,17 @@ async def test_a_file_that_is_not_there_does_not_keep_the_job(database, jobs, bu
     await jobs.insert_one(over(1, "completed", 8, result_file=result_file))
     assert await retention.apply(WEEK) == {"completed": 1, "failed": 0}
     assert [file["_id"] async for file in database[f"{BUCKET}.files"].find()] == [other]
+
+
+async def test_a_malformed_document_is_never_deleted_but_a_refused_payload_is(jobs, retention):
+    invalid = {"error": {"kind": "invalid", "message": "priority: …"}}
+    await jobs.insert_many(
+        [over("malformed", "failed", 400, **invalid), over("claimed", "failed", 400, claims=1, **invalid)]
+    )
+    assert await retention.apply(WEEK) == {"completed": 0, "failed": 1}
+    assert set(await statuses(jobs)) == {"malformed"}
+
+
+async def test_an_array_that_holds_a_date_is_no_end(jobs, retention):
+    await insert_unchecked(jobs, over("odd", "failed", 0) | {"finished_at": [ago(400 * DAY)]})
+    assert await retention.apply(WEEK) == {"completed": 0, "failed": 0}

@@ -51,7 +51,7 @@ GOOD = {
     "date": [NOW],
     "integer": [1, 1.0, Int64(1)],
     "number": [1, 0.5, Int64(1)],
-    "any": ["x", 1, NOW, ObjectId(), [], {}, math.nan],
+    "any": ["x", 1, NOW, ObjectId("65f0a1b2c3d4e5f601234567"), [], {}, math.nan],
 }
 VALUES = {
     "a string": "soon",

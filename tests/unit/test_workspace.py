@@ -1,6 +1,7 @@
 """The supervisor's private folder: who may read it, and which ones of the dead are removed."""
 
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -8,16 +9,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor.workspace import open_workspace
+from supervisor.workspace import LONGEST_PATH, open_workspace
 
-PREFIX = "mongo-job-supervisor-"
+PREFIX = f"mongo-job-supervisor-{Path('/proc/self/ns/pid').stat().st_ino}-"
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(monkeypatch, tmp_path_factory):
     """Stand for the machine's folder for temporary files."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+    tmp_path_factory.getbasetemp()  # pytest's own stays where it is
+    folder = Path(tempfile.mkdtemp(prefix="w-", dir="/tmp"))  # a short path, as the real one is
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -118,3 +122,19 @@ def test_a_number_that_no_process_can_have_is_nobody_s(root):
     with open_workspace():
         pass
     assert not left.exists()
+
+
+def test_a_folder_with_no_room_for_a_socket_s_path_is_passed_over(root, monkeypatch):
+    deep = root / ("x" * 80)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with open_workspace() as opened:
+        assert opened.parent == Path("/tmp")
+        assert len(str(opened / "listener-abcdefgh")) <= LONGEST_PATH
+
+
+def test_the_folder_of_another_container_s_process_is_left_alone(root, dead_pid):
+    other = root / f"mongo-job-supervisor-1-{dead_pid}-1000.00-abc"
+    other.mkdir()
+    with open_workspace():
+        assert other.exists()
