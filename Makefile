@@ -13,7 +13,7 @@ demo: $(READY) ## read a scanned page: text and entities; FILE=page.pdf for one 
 	@$(BIN)/python -m supervisor demo $(if $(FILE),'$(FILE)')
 
 test: $(READY) ## run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadfile
 
 check: lint types test ## lint, types and tests: what CI runs
 

@@ -61,7 +61,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     The caller goes on to `leave`. Raises SupervisorError where it cannot start: a database that is not reachable or
     not safe, workers that die.
     """
-    settings = loaded.settings
+    settings, environ = loaded.settings, dict(environ)  # `prepare` takes our variables out of the real one
     logs.configure(settings.log.level, settings.log.format)
     for warning in loaded.warnings:
         log.warning("config.warning", reason=warning)

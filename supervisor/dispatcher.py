@@ -115,7 +115,8 @@ class Dispatcher:
             await execution.run()
         finally:
             self._live.executions.discard(execution)
-            self._services.pool.changed.set()  # a capped handler may have room again
+            self._services.pool.changed.set()
+            self._wakeup.ring()  # a capped handler may have room again
 
     def _raise_bugs(self) -> None:
         for task in [task for task in self._tasks if task.done()]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
+from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from supervisor.config.settings import Settings
@@ -25,7 +27,7 @@ from supervisor.store.files import FileStore
 from supervisor.store.patience import first_line, until_answered
 from supervisor.store.results import Ended, ResultRefusedError, ResultStore
 from supervisor.store.retention import RetentionStore
-from supervisor.worker.wire import Call, spool_file
+from supervisor.worker.wire import Call, open_regular, spool_file
 
 log = structlog.get_logger("supervisor.job")
 
@@ -56,9 +58,10 @@ class Execution:
     settings: Settings
     services: Services
     trusted_until: float
+    finished: bool = False
+    """The attempt is over and its slot may be running another job; only the record is still to be written."""
     _progress: dict[str, Any] | None = None
     _progress_writer: asyncio.Task[None] | None = None
-    _requests: int = 0
     _log: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class Execution:
         """Run the job, decide what its outcome means, record that, and say so in one line."""
         self._log.debug("job.started", slot=self.claim.seat.slot)
         outcome = await self.services.pool.run_job(self.claim.seat, self._call(), self)
+        self.finished = True
         change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
         recorded = await self._record(change)
         self._say(recorded or change, recorded is not None)
@@ -78,8 +82,9 @@ class Execution:
             self.services.on_recorded(recorded)
 
     def stop(self, reason: StopReason) -> None:
-        """Order the job to stop."""
-        self.services.pool.stop_job(self.claim.seat.slot, reason)
+        """Order the job to stop, if it still runs."""
+        if not self.finished:
+            self.services.pool.stop_job(self.claim.seat.slot, reason)
 
     def _call(self) -> Call:
         job = self.claim.job
@@ -98,26 +103,47 @@ class Execution:
     async def _record(self, change: Transition) -> Transition | None:
         """Write the transition; return it as it was written, None where the lease was lost and nothing was."""
         await self._stop_progress_writer()
-        answer = await self.services.recorder.record(await self._ended(change))
+        change, file_id = await self._store_large_result(change)
+        full = Ended(change, self.claim.seat, self.services.owner, file_id, self._progress)
+        answer = await self.services.recorder.record(full)
+        if answer is not True and file_id is not None:
+            await self.services.files.discard(file_id)
         if isinstance(answer, ResultRefusedError):
-            refused = Raised(
-                kind=ErrorKind.RESULT,
-                error=ErrorInfo(f"the database refuses the result: {answer}", "NotStorableError"),
-                usage=change.ended.usage,
-                logs=change.ended.logs,
-            )
-            return await self._record(decide(change.job, refused, self.limits.policy, self.services.random))
+            return await self._record_refusal(change, answer)
         return change if answer else None
 
-    async def _ended(self, change: Transition) -> Ended:
-        file_id = None
-        if isinstance(change.ended, Returned) and change.ended.spool_file is not None:
-            path = Path(change.ended.spool_file)
-            name = f"result-{self.claim.job.id}.json"
-            store = self.services.files.store
-            file_id = await until_answered(lambda: store(name, path, self.claim.job), "storing a large result")
-            await asyncio.to_thread(path.unlink)
-        return Ended(change, self.claim.seat, self.services.owner, file_id, self._progress)
+    async def _record_refusal(self, change: Transition, refused: ResultRefusedError) -> Transition | None:
+        """Say that the result cannot be stored, and if even that is refused, no more than that the job failed.
+
+        A document may be so near to 16 MB that nothing fits; it must leave the slot and the queue all the same.
+        """
+        error = ErrorInfo(f"the database refuses the result: {refused}", "NotStorableError")
+        said = Raised(kind=ErrorKind.RESULT, error=error, usage=change.ended.usage)
+        failed = decide(change.job, said, self.limits.policy, self.services.random)
+        for bare in (False, True):
+            ended = Ended(failed, self.claim.seat, self.services.owner, bare=bare)
+            answer = await self.services.recorder.record(ended)
+            if not isinstance(answer, ResultRefusedError):
+                return failed if answer else None
+        self._log.error("job.unrecorded", hint="the database refuses every word about it; its lease is left to expire")
+        return None
+
+    async def _store_large_result(self, change: Transition) -> tuple[Transition, Any]:
+        """Put a result that came as a file into GridFS; return the transition and the file's id, None without one."""
+        if not isinstance(change.ended, Returned) or change.ended.spool_file is None:
+            return change, None
+        path, job = Path(change.ended.spool_file), self.claim.job
+        try:
+            with open_regular(path) as source:
+                store = self.services.files.store
+                name = f"result-{job.id}.json"
+                file_id = await until_answered(lambda: store(name, source, job), "storing a large result")
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except OSError as error:
+            info = ErrorInfo(f"the file with the result is gone: {error}", type(error).__name__)
+            lost = Raised(kind=ErrorKind.EXCEPTION, error=info, usage=change.ended.usage, logs=change.ended.logs)
+            return decide(job, lost, self.limits.policy, self.services.random), None
+        return change, file_id
 
     def _say(self, change: Transition, recorded: bool) -> None:
         """Write the canonical line of this attempt."""
@@ -135,23 +161,25 @@ class Execution:
 
     def on_progress(self, report: dict[str, Any]) -> None:
         """Keep the newest report, and have it written soon."""
-        self._progress = report
+        self._progress = {
+            "done": _number(report.get("done")),
+            "total": _number(report.get("total")),
+            "message": str(report["message"])[:500] if report.get("message") is not None else None,
+        }
         if self._progress_writer is None:
             self._progress_writer = asyncio.create_task(self._write_progress(), name="progress")
 
     def on_log(self, entry: dict[str, Any]) -> None:
         """Put an entry of the handler's log into ours, under a name that cannot be taken for one of our events."""
-        level = entry.pop("level", "info")
-        message = entry.pop("event", "")
+        level, message = str(entry.pop("level", "info")), str(entry.pop("event", ""))
         write = getattr(self._log, level if level in {"debug", "info", "warning", "error"} else "info")
         write("job.log", message=message, fields=entry)
 
     async def answer(self, request: dict[str, Any], spool: Path) -> dict[str, Any]:
         """Serve a worker's request for a file; a failure becomes an OSError in the handler."""
-        self._requests += 1
         try:
-            return await self._serve(request, spool, spool / f"fetched-{self._requests}")
-        except (PyMongoError, ValueError, KeyError, OSError) as error:
+            return await self._serve(request, spool, spool / f"fetched-{uuid.uuid4().hex}")
+        except (PyMongoError, BSONError, ValueError, KeyError, TypeError, OSError) as error:
             reason = first_line(error) if isinstance(error, PyMongoError) else str(error)
             self._log.warning("job.request_failed", request=str(request.get("call")), reason=reason)
             return {"error": reason}
@@ -163,8 +191,8 @@ class Execution:
                 found = await files.fetch(request["file_id"], target)
                 return {"file": target.name if found else None}
             case "save_file":
-                source = spool_file(spool, request["file"])
-                return {"file_id": await files.store(request["name"], source, self.claim.job)}
+                with open_regular(spool_file(spool, request["file"])) as source:
+                    return {"file_id": await files.store(str(request["name"]), source, self.claim.job)}
             case "parent_result":
                 found = await files.parent_result(request["job_id"], target)
                 return {"file": target.name if found else None}
@@ -208,6 +236,10 @@ def _canonical(claim: Claim, change: Transition) -> dict[str, Any]:
         "signal": error.get("signal"),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _number(value: Any) -> float | int | None:
+    return value if isinstance(value, (int, float)) else None
 
 
 def boot_time_s() -> float:

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor.process_tree import created_at, is_alive
+from supervisor.process_tree import is_alive, start_ticks
 
 
 def identity() -> dict[str, Any]:
-    """Return what tells this process from every other: host, machine, boot, pid namespace, pid and creation time."""
+    """Return what tells this process from every other: host, machine, boot, pid namespace, pid and start."""
     return {
         "host": socket.gethostname(),
         "machine_id": _read("/etc/machine-id"),
         "boot_id": _read("/proc/sys/kernel/random/boot_id"),
         "pid_namespace": _link("/proc/self/ns/pid"),
         "pid": os.getpid(),
-        "process_created_at": created_at(),
+        "process_start_ticks": start_ticks(),
     }
 
 
@@ -36,8 +36,8 @@ def is_dead(document: Mapping[str, Any]) -> bool:
         return bool(here["machine_id"]) and document.get("machine_id") == here["machine_id"]
     if document.get("pid_namespace") != here["pid_namespace"]:
         return False
-    pid, created = document.get("pid"), document.get("process_created_at")
-    return isinstance(pid, int) and isinstance(created, float) and not is_alive(pid, created)
+    pid, ticks = document.get("pid"), document.get("process_start_ticks")
+    return isinstance(pid, int) and isinstance(ticks, int) and not is_alive(pid, ticks)
 
 
 def _read(path: str) -> str:

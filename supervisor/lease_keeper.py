@@ -21,13 +21,14 @@ from supervisor.live import Live
 from supervisor.pool.attempt import StopReason
 from supervisor.recorder import Recorder
 from supervisor.store.claims import Owner
-from supervisor.store.leases import LeaseStore
+from supervisor.store.leases import LeaseStore, claim_key
 from supervisor.store.patience import first_line
 from supervisor.store.results import Ended
 
 log = structlog.get_logger("supervisor.leases")
 
 CANCEL_EVERY_S = 0.5
+STEP_S = 0.25
 GUARD_EVERY_S = 0.5
 RETRY_EVERY_S = 1.0
 
@@ -47,17 +48,23 @@ class LeaseKeeper:
             group.create_task(self._renew_for_ever(), name="renew leases")
             group.create_task(self._guard_for_ever(), name="guard leases")
             group.create_task(self._watch_cancels(), name="watch cancels")
+            group.create_task(self._watch_strays(), name="watch strays")
 
     async def _renew_for_ever(self) -> None:
         while True:
+            begun = boot_time_s()
             try:
                 await self.renew()
-                await self._give_back_strays()
             except PyMongoError as error:
                 log.warning("lease.renewal_failed", reason=first_line(error), jobs=len(self._live.executions))
                 await asyncio.sleep(min(RETRY_EVERY_S, self._live.settings.lease.seconds / 8))
             else:
-                await asyncio.sleep(self._live.settings.lease.seconds / 4)
+                await self._until_due(begun)
+
+    async def _until_due(self, begun: float) -> None:
+        """Wait for a quarter of the lease since `begun`, in steps, since an edit may shorten it meanwhile."""
+        while (left := begun + self._live.settings.lease.seconds / 4 - boot_time_s()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(min(left, STEP_S))
 
     async def renew(self) -> None:
         """Renew the leases of all executions in one write; stop the jobs whose lease is gone. Raises PyMongoError."""
@@ -67,7 +74,7 @@ class LeaseKeeper:
         for execution in executions:
             if execution.claim.job not in lost:
                 execution.trusted_until = sent_at + lease_s
-            elif execution in self._live.executions:  # else it ended while the renewal was under way
+            elif execution in self._live.executions and not execution.finished:  # else its record says what it was
                 log.warning("lease.lost", job_id=str(execution.claim.job.id), slot=execution.claim.seat.slot)
                 execution.stop(StopReason.LEASE_LOST)
 
@@ -79,7 +86,7 @@ class LeaseKeeper:
     def guard(self, now: float) -> None:
         """Stop the jobs whose lease may run out before their processes are gone."""
         margin = min(5.0, self._live.settings.lease.seconds / 4)
-        for execution in self._live.executions:
+        for execution in [each for each in self._live.executions if not each.finished]:
             if now > execution.trusted_until - margin:
                 log.error("lease.expiring", job_id=str(execution.claim.job.id), hint="the lease could not be renewed")
                 execution.stop(StopReason.LEASE_LOST)
@@ -93,8 +100,17 @@ class LeaseKeeper:
                 except PyMongoError:
                     continue  # renewal, which matters more, says that the database is away
                 for execution in self._live.executions:
-                    if execution.claim.job.id in asked:
+                    job = execution.claim.job
+                    if claim_key(job.id, job.token) in asked:
                         execution.stop(StopReason.CANCEL)
+
+    async def _watch_strays(self) -> None:
+        while True:
+            await asyncio.sleep(self._live.settings.lease.seconds / 4)
+            try:
+                await self._give_back_strays()
+            except PyMongoError:
+                continue  # as above
 
     async def _give_back_strays(self) -> None:
         """Return jobs that were claimed in our name by a claim whose reply was lost."""

@@ -5,9 +5,10 @@ In JSON form there is exactly one object per line, whatever a job or a file name
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -27,10 +28,28 @@ def configure(level: str, format_: Format, stream: TextIO | None = None) -> None
             *_renderer(stream, console=console),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=stream, level=logging.WARNING, force=True)  # libraries that use the standard module
+
+
+class _Unbreakable:
+    """A log stream that nobody reads any more, or a full disk, is no reason to stop running jobs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` if it can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """Flush if it can be flushed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _renderer(stream: TextIO, *, console: bool) -> list[Any]:

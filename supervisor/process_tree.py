@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -36,21 +37,18 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def kill_tree(pid: int, created_at: float | None = None) -> None:
+def kill_tree(pid: int) -> None:
     """SIGKILL the process `pid` and all its descendants; one that is gone already is no error.
 
-    With `created_at` (seconds since the epoch) nothing is done to another process that got the same id since.
     Everything is stopped before anything is killed, so that no member can start another while we look.
     """
     try:
         root = psutil.Process(pid)
-        if created_at is not None and not _is_same(root, created_at):
-            return
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return
     members = _stop_all(root)
     for process in members:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.kill()
 
 
@@ -58,9 +56,9 @@ def kill_orphans(of: int, except_for: Collection[int]) -> int:
     """SIGKILL the children of the fork server `of` that are no workers of ours, with their trees; return how many."""
     try:
         children = psutil.Process(of).children()
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return 0
-    orphans = [child for child in children if child.pid not in except_for and not _is_zombie(child)]
+    orphans = [child for child in children if child.pid not in except_for and not is_zombie_or_gone(child.pid)]
     for orphan in orphans:
         kill_tree(orphan.pid)
     return len(orphans)
@@ -77,11 +75,11 @@ def measure(pid: int) -> TreeUsage | None:
     try:
         root = psutil.Process(pid)
         members = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return None
     cpu_s, rss = 0.0, 0
     for process in members:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             times = process.cpu_times()
             cpu_s += times.user + times.system + times.children_user + times.children_system
             rss += process.memory_info().rss
@@ -92,27 +90,40 @@ def rss_mb(pid: int) -> float | None:
     """Return the resident memory of one process in megabytes; None if it is gone, or `pid` is 0."""
     try:
         return round(psutil.Process(pid).memory_info().rss / _MB, 1) if pid else None
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return None
 
 
-def is_alive(pid: int, created_at: float) -> bool:
-    """Tell whether the process `pid` that was created at `created_at` (seconds since the epoch) still runs."""
+def start_ticks(pid: int | None = None) -> int | None:
+    """Return when this process, or the process `pid`, was started, in clock ticks since boot; None if it is gone.
+
+    Together with the id this names a process for good. A time of day would not: it moves when the clock is set.
+    """
+    fields = _stat(os.getpid() if pid is None else pid)
+    return int(fields[_STARTTIME]) if fields else None
+
+
+def is_alive(pid: int, ticks: int) -> bool:
+    """Tell whether the process `pid` that was started at `ticks` still runs."""
+    return start_ticks(pid) == ticks and not is_zombie_or_gone(pid)
+
+
+def is_zombie_or_gone(pid: int) -> bool:
+    """Tell whether there is no such process, or only what is left of one."""
+    fields = _stat(pid)
+    return fields is None or fields[0] in ("Z", "X")
+
+
+_STARTTIME = 19
+"""Position in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5))."""
+
+
+def _stat(pid: int) -> list[str] | None:
     try:
-        process = psutil.Process(pid)
-        return _is_same(process, created_at) and not _is_zombie(process)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def created_at(pid: int | None = None) -> float:
-    """Return when this process, or the process `pid`, was created, in seconds since the epoch."""
-    return psutil.Process(os.getpid() if pid is None else pid).create_time()
-
-
-def _is_same(process: psutil.Process, created_at: float) -> bool:
-    # the creation time has the kernel's tick as resolution; a process with a recycled id is far younger
-    return abs(process.create_time() - created_at) < 1
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
 
 
 def _stop_all(root: psutil.Process) -> list[psutil.Process]:
@@ -123,19 +134,12 @@ def _stop_all(root: psutil.Process) -> list[psutil.Process]:
             break
         for process in fresh:
             stopped[process.pid] = process
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGSTOP)
     return list(stopped.values())
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         return [root, *root.children(recursive=True)]
     return []
-
-
-def _is_zombie(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True

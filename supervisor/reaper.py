@@ -20,7 +20,7 @@ from supervisor.host import is_dead
 from supervisor.limits import limits_of
 from supervisor.live import Live
 from supervisor.store.claims import ClaimStore, Owner, Seat
-from supervisor.store.leases import LeaseStore
+from supervisor.store.leases import LeaseStore, claim_key
 from supervisor.store.patience import first_line
 from supervisor.store.presence import PresenceStore
 from supervisor.store.results import Ended, ResultStore
@@ -29,6 +29,8 @@ from supervisor.store.retention import RetentionStore
 log = structlog.get_logger("supervisor.reaper")
 
 RETENTION_EVERY_S = 3600.0
+SWEEP_EVERY_ROUNDS = 12
+"""The look for documents that no claim can meet reads the index of all pending jobs."""
 SILENT_S = 600.0
 """After this many seconds without a heartbeat a supervisor's document is removed."""
 Orphan = tuple[Job, Seat, Owner]
@@ -52,6 +54,7 @@ class Reaper:
         self._claims = claims
         self._presence = presence
         self._random = random
+        self._rounds = 0
 
     async def run(self) -> None:
         """Make rounds until cancelled."""
@@ -65,10 +68,17 @@ class Reaper:
 
     async def round(self) -> None:
         """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""
+        self._rounds += 1
         await self._leases.set_aside_malformed()
-        await self._release(await self._leases.expired(), "its lease expired", only_if_expired=True)
-        await self._claims.set_aside_unreachable()
-        await self._presence.forget_silent(SILENT_S)
+        held = [execution.claim.job for execution in self._live.executions]
+        ours = {
+            claim_key(job.id, job.token) for job in held
+        }  # their outcome is being recorded, or the guard stops them
+        expired = [each for each in await self._leases.expired() if claim_key(each[0].id, each[0].token) not in ours]
+        await self._release(expired, "its lease expired", only_if_expired=True)
+        if self._rounds % SWEEP_EVERY_ROUNDS == 1:
+            await self._claims.set_aside_unreachable()
+            await self._presence.forget_silent(SILENT_S)
 
     async def release_dead_predecessors(self, host: str) -> None:
         """At start: release at once what a supervisor that died on this host was running. Raises PyMongoError."""

@@ -28,6 +28,9 @@ from supervisor.errors import PayloadError, UnknownHandlerError
 DEFAULT_TIMEOUT_S = 600.0
 """Time limit in seconds of a handler that names none: a job without a limit can hold its slot for ever."""
 
+MOST_FAULTS = 20
+"""Faults of one payload that a message names; a list may have thousands."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -187,11 +190,13 @@ def import_modules(names: Iterable[str]) -> list[ImportFailure]:
 def describe_validation_error(error: ValidationError) -> str:
     """Say in one line what pydantic refused: field, reason and value, for every field at fault."""
     lines = []
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False)[:MOST_FAULTS]:
         where = ".".join(str(part) for part in item["loc"]) or "payload"
         value = repr(item["input"])
         shown = value if len(value) <= 80 else value[:77] + "..."
         lines.append(f"{where}: {item['msg']}" + ("" if item["type"] == "missing" else f" (got {shown})"))
+    if (more := error.error_count() - MOST_FAULTS) > 0:
+        lines.append(f"and {more} more")
     return "; ".join(lines)
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from supervisor.process_tree import created_at, is_alive
+from supervisor.process_tree import is_alive, start_ticks
 
 LONGEST_PATH = 107
 """Bytes in the path of a Unix socket; multiprocessing puts one into the folder."""
@@ -22,7 +22,7 @@ def open_workspace() -> Iterator[Path]:
     """Make a folder only this user can read, named after this process; remove those of processes that are gone."""
     root = _root()
     _remove_dead(root)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-{created_at():.2f}-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-{start_ticks()}-", dir=root))
     try:
         yield folder
     finally:
@@ -44,8 +44,8 @@ def _remove_dead(root: Path) -> None:
     prefix = _prefix()
     for path in root.glob(f"{prefix}*"):
         pid, _, rest = path.name.removeprefix(prefix).partition("-")
-        created = rest.partition("-")[0]
-        if _is_ours(path) and pid.isdigit() and _is_number(created) and not is_alive(int(pid), float(created)):
+        ticks = rest.partition("-")[0]
+        if _is_ours(path) and pid.isdigit() and ticks.isdigit() and not is_alive(int(pid), int(ticks)):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -55,11 +55,3 @@ def _is_ours(path: Path) -> bool:
     except OSError:
         return False
     return status.st_uid == os.getuid() and path.is_dir() and not path.is_symlink()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

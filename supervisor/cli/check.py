@@ -147,7 +147,8 @@ def _check_database(session: Session, settings: Settings, findings: Findings) ->
     ]
     if not missing:
         findings.passed.append(f"indexes: all of {mongo.database}.{mongo.collection}")
-    elif is_empty:  # the first supervisor or `enqueue` makes them
-        findings.warnings.extend(lines)
+    elif is_empty:
+        where = f"{mongo.database}.{mongo.collection}"
+        findings.passed.append(f"indexes: {where} is empty; the first supervisor or `enqueue` makes them")
     else:
         findings.wrong(lines)

@@ -66,7 +66,9 @@ def decide(job: Job, ended: AnyOutcome, policy: RetryPolicy, random: Callable[[]
             return _change(job, ended, Status.COMPLETED, "completed")
         case Interrupted() | Crashed(started=False):
             given_back = _change(job, ended, Status.PENDING, "interrupted")
-            return replace(given_back, attempt=job.attempt - 1)
+            # a worker that dies before it begins may do so again at once
+            delay = policy.backoff_s if isinstance(ended, Crashed) else None
+            return replace(given_back, attempt=job.attempt - 1, run_in_s=delay)
         case Cancelled():
             error = describe(ErrorKind.CANCELLED, ErrorInfo("cancelled while running"))
             return _change(job, ended, Status.CANCELLED, ErrorKind.CANCELLED, error)

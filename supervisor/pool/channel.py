@@ -20,12 +20,13 @@ log = structlog.get_logger("supervisor.pool.slot")
 class SlotChannel:
     """Reads messages until the worker and everything that inherited its end are gone.
 
-    A worker that is killed leaves half a message at worst, and one that sends nonsense is heard no longer; neither
-    can make the reader wait for more than end-of-file.
+    A worker that is killed leaves half a message at worst, and one that sends nonsense is ended; neither can make the
+    reader wait for more than end-of-file.
     """
 
-    def __init__(self, on_message: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, on_message: Callable[[dict[str, Any]], None], on_nonsense: Callable[[], None]) -> None:
         self._on_message = on_message
+        self._on_nonsense = on_nonsense
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -48,8 +49,7 @@ class SlotChannel:
         """Stop reading and close the socket."""
         if self._reading is not None:
             self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
+            await asyncio.wait({self._reading})
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):
@@ -62,5 +62,6 @@ class SlotChannel:
                 self._on_message(bson.decode(await reader.readexactly(length), TOLERANT))
         except (asyncio.IncompleteReadError, OSError):
             return
-        except (ValueError, bson.errors.BSONError) as error:
-            log.warning("worker.nonsense", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a worker has sent, it is the worker that ends of it
+            log.warning("worker.nonsense", reason=f"{type(error).__name__}: {error}"[:500])
+            self._on_nonsense()

@@ -8,10 +8,12 @@ unpickle anything but the executor's own three envelope classes, so that no work
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Mapping
 from multiprocessing import connection, context, forkserver, process, queues, reduction
@@ -31,8 +33,11 @@ _ENVELOPES = {
 }
 
 
-class _EnvelopeUnpickler(pickle.Unpickler):
-    """Knows three classes of concurrent.futures and nothing else."""
+class _EnvelopeUnpickler(pickle._Unpickler):  # noqa: SLF001
+    """Knows three classes of concurrent.futures and nothing else.
+
+    The one written in Python: the memo of the C one grows to whatever index a message names, at 8 bytes each.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ENVELOPES:
@@ -109,10 +114,22 @@ def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in limits.items() if name not in environ}
 
 
+def kill() -> None:
+    """SIGKILL the fork server: the only way to wake who waits for one that hangs. The next start makes a new one."""
+    with contextlib.suppress(ProcessLookupError):
+        if pid := process_id():
+            os.kill(pid, signal.SIGKILL)
+
+
 def ensure_running() -> int:
     """Start the fork server if it does not run, and return its process id. Blocks; call it in a thread."""
     forkserver.ensure_running()
-    return int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
+    return process_id()
+
+
+def process_id() -> int:
+    """Return the fork server's process id; 0 before it has been started."""
+    return int(forkserver._forkserver._forkserver_pid or 0)  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
 
 
 def _absolute_path() -> list[str]:

@@ -21,7 +21,7 @@ from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
 from supervisor.pool.attempt import JobListener, StopReason
 from supervisor.pool.forkserver import ensure_running
-from supervisor.pool.process import WorkerStartError
+from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
 from supervisor.pool.slot import WorkerSlot
 from supervisor.store.claims import Seat
 from supervisor.worker.wire import Call
@@ -30,6 +30,10 @@ log = structlog.get_logger("supervisor.pool.pool")
 
 HOPELESS_STARTS = 5
 """Failed starts, with none that ever worked, after which the pool gives up."""
+PROVEN_S = 5.0
+"""A worker that lives so long, or has run a job, did not fail at its start."""
+SPAWN_LIMIT_S = 10.0
+"""For the fork server to make a process, once it has loaded its modules."""
 STARTS_AT_ONCE = 2
 """Workers started at the same time: growing from 1 to 64 must not take the machine away from running jobs."""
 
@@ -205,6 +209,7 @@ class WorkerPool:
                 continue
             await self._until_spent(entry)
             entry.enter(SlotState.STOPPING)
+            await self._end_leftovers(entry.slot)
             await entry.slot.end()
         await entry.slot.end()
         del self._slots[entry.slot.index]
@@ -215,8 +220,8 @@ class WorkerPool:
         try:
             async with self._starting:
                 self._forkserver_pid = await asyncio.to_thread(ensure_running)
-                greeting = await entry.slot.start(self._spawning)
-        except WorkerStartError as error:
+                greeting = await entry.slot.start(self._spawning, self._spawn_limit_s())
+        except (WorkerStartError, OSError, RuntimeError) as error:  # no process, thread or descriptor to be had
             await self._back_off(entry, str(error))
             return False
         for name, trace in {**greeting["preload_failures"], **greeting["setup_failures"]}.items():
@@ -224,12 +229,15 @@ class WorkerPool:
         if not greeting["preloaded"]:
             log.warning("worker.not_preloaded", slot=entry.slot.index, hint="every worker loads its own modules")
         log.debug("worker.started", slot=entry.slot.index, pid=entry.slot.pid)
-        entry.failures = 0
         entry.recycle_after = round(self.limits.max_jobs_per_worker * (0.9 + 0.2 * self._random()))
         entry.enter(SlotState.IDLE)
         self.first_worker_ready.set()
         self._look_at(entry)
         return True
+
+    def _spawn_limit_s(self) -> float:
+        """The first process waits for the fork server to load its modules and their models."""
+        return SPAWN_LIMIT_S if self.first_worker_ready.is_set() else START_TIMEOUT_S
 
     async def _back_off(self, entry: _Entry, reason: str) -> None:
         entry.failures += 1
@@ -256,6 +264,7 @@ class WorkerPool:
 
     async def _until_spent(self, entry: _Entry) -> None:
         """Return when the worker is dead, due for recycling or no longer wanted, and runs no job."""
+        started = time.monotonic()
         death = asyncio.create_task(entry.slot.wait_for_death())
         death.add_done_callback(lambda _: entry.looked_at.set())
         try:
@@ -264,8 +273,12 @@ class WorkerPool:
                 await entry.looked_at.wait()
         finally:
             death.cancel()
-        if not entry.retiring and not entry.slot.alive and entry.slot.jobs_done == 0:
+        lived_s = time.monotonic() - started
+        if entry.slot.jobs_done or lived_s > PROVEN_S or entry.retiring:
+            entry.failures = 0
+        else:
             log.warning("worker.died_idle", slot=entry.slot.index)
+            await self._back_off(entry, "the worker died before its first job")
 
     def _is_spent(self, entry: _Entry) -> bool:
         recycle = self.limits.max_jobs_per_worker > 0 and entry.slot.jobs_done >= max(1, entry.recycle_after)

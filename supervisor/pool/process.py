@@ -15,16 +15,16 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import bson
-import psutil
 import structlog
 
 from supervisor import process_tree
+from supervisor.pool import forkserver
 from supervisor.pool.channel import SlotChannel
 from supervisor.pool.forkserver import SafeContext
 from supervisor.worker import main as child
@@ -33,7 +33,7 @@ log = structlog.get_logger("supervisor.pool.slot")
 
 START_TIMEOUT_S = 300.0
 """A worker that loads its own model may take long; one that has not shaken hands by then never will."""
-_SPAWN_TIMEOUT_S = 10.0
+_WAKE_TIMEOUT_S = 5.0
 _JOIN_TIMEOUT_S = 2.0
 _DRAIN_TIMEOUT_S = 1.0
 
@@ -51,34 +51,42 @@ class WorkerProcess:
         """The process id, from the handshake on."""
         self.spawned_pid = 0
         """The process id, from the fork on."""
+        self.forkserver_pid = 0
         self.greeting: dict[str, Any] = {}
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.channel = SlotChannel(self._take)
+        self.channel = SlotChannel(self._take, self._silence)
         self._on_message = on_message
         self._broken: str | None = None
         self._executor: ProcessPoolExecutor | None = None
         self._process: Any = None
         self._pidfd = -1
-        self._created_at = 0.0
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
         """Whether it has shaken hands and not died since."""
         return self.pid > 0 and not self.died.done()
 
-    async def start(self, spawning: asyncio.Lock) -> None:
+    async def start(self, spawning: asyncio.Lock, spawn_limit_s: float) -> None:
         """Start the process and wait for its handshake. Raises WorkerStartError.
 
-        `spawning` is held until the process id is known.
+        `spawning` is held until the process id is known. A fork server that has not made the process in
+        `spawn_limit_s` seconds is killed, and replaced at the next start.
         """
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # no file descriptor left
+            raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         try:
             await self.channel.open(ours)
             self._executor = ProcessPoolExecutor(
                 max_workers=1, mp_context=SafeContext(), initializer=child.initialize, initargs=(self.plan, theirs)
             )
-            self.greeting = bson.decode(await self._shake_hands(self._executor, spawning))
-        except (BrokenProcessPool, OSError, EOFError, TimeoutError) as error:
+            self.greeting = bson.decode(await self._shake_hands(self._executor, spawning, spawn_limit_s))
+            self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
+            self._watch_death(int(self._process.pid))
+            _result_writer(self._executor).close()
+        except (BrokenProcessPool, OSError, EOFError, RuntimeError, StopIteration) as error:
             await self.channel.drain(_DRAIN_TIMEOUT_S)
             await self._discard()
             raise WorkerStartError(self._broken or f"{type(error).__name__}: {error}") from error
@@ -87,10 +95,6 @@ class WorkerProcess:
             raise
         finally:
             theirs.close()
-        self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
-        _result_writer(self._executor).close()
-        self.pid = int(self._process.pid)
-        self._watch_death()
 
     def submit(self, data: bytes) -> asyncio.Future[bytes]:
         """Hand one encoded call to the worker; the future fails with BrokenProcessPool when it dies."""
@@ -105,13 +109,14 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         """Send a signal to the worker itself; by its pidfd, so that it cannot reach a process with a recycled id."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
 
     async def kill(self) -> None:
         """SIGKILL the worker and everything below it, and wait until it is gone."""
         if self.alive:
-            await asyncio.to_thread(process_tree.kill_tree, self.pid, self._created_at)
-            await self.died
+            await asyncio.to_thread(process_tree.kill_tree, self.pid)
+            await asyncio.shield(self.died)
 
     async def close(self) -> int | None:
         """End what is left of it after its death; return the exit code, negative for a signal, None if unknown."""
@@ -121,15 +126,10 @@ class WorkerProcess:
         # only now: the executor's thread and we must not both read the exit code from the fork server
         return None if self._process is None else self._process._popen.returncode  # noqa: SLF001 - .exitcode may read
 
-    async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock) -> bytes:
+    async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock, spawn_limit_s: float) -> bytes:
         async with spawning:
-            # in a thread: submit() starts the process, and waits for a fork server that may hang
-            submitted = asyncio.create_task(asyncio.to_thread(executor.submit, child.hello))
-            try:
-                future = await asyncio.shield(submitted)
-            except asyncio.CancelledError:
-                await asyncio.wait({submitted}, timeout=_SPAWN_TIMEOUT_S)  # so that what it starts can be ended
-                raise
+            future = await self._spawn(executor, spawn_limit_s)
+            self.forkserver_pid = forkserver.process_id()
             self.spawned_pid = next(iter(executor._processes), 0)  # noqa: SLF001 - the executor names no pid
         answer = asyncio.wrap_future(future)
         await asyncio.wait({answer}, timeout=START_TIMEOUT_S)
@@ -138,16 +138,34 @@ class WorkerProcess:
             raise TimeoutError(f"no handshake within {START_TIMEOUT_S:g} s")
         return answer.result()
 
+    async def _spawn(self, executor: ProcessPoolExecutor, limit_s: float) -> Future[bytes]:
+        """Submit the handshake, which starts the process, in a thread: it waits for a fork server that may hang."""
+        submitted = asyncio.create_task(asyncio.to_thread(executor.submit, child.hello))
+        try:
+            await asyncio.wait({submitted}, timeout=limit_s)
+        except asyncio.CancelledError:  # we are being stopped
+            forkserver.kill()
+            await asyncio.wait({submitted}, timeout=_WAKE_TIMEOUT_S)
+            raise
+        if not submitted.done():
+            forkserver.kill()
+            await asyncio.wait({submitted}, timeout=_WAKE_TIMEOUT_S)
+            raise TimeoutError(f"the fork server made no process within {limit_s:g} s")
+        return submitted.result()
+
+    def _silence(self) -> None:
+        """End a worker that sends nonsense: nothing more that it says could be believed."""
+        self._ending = asyncio.create_task(self.kill(), name="end a worker")
+
     def _take(self, message: dict[str, Any]) -> None:
         if "broken" in message:
             self._broken = str(message["broken"])
         else:
             self._on_message(message)
 
-    def _watch_death(self) -> None:
-        self._pidfd = os.pidfd_open(self.pid)
-        with contextlib.suppress(psutil.NoSuchProcess):  # dead already, as the pidfd will tell
-            self._created_at = process_tree.created_at(self.pid)
+    def _watch_death(self, pid: int) -> None:
+        self._pidfd = os.pidfd_open(pid)
+        self.pid = pid
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_death)
 
     def _on_death(self) -> None:
@@ -160,7 +178,9 @@ class WorkerProcess:
         if self._executor is not None:
             manager = _manager_thread(self._executor)
             self._kill_unwatched(self._executor)
-            self._executor.shutdown(wait=False)
+            # in a thread: it takes a lock that a submit() to a hung fork server holds
+            letting_go = asyncio.create_task(asyncio.to_thread(self._executor.shutdown, wait=False))
+            await asyncio.wait({letting_go}, timeout=_JOIN_TIMEOUT_S)
             if manager is not None:
                 await asyncio.to_thread(manager.join, _JOIN_TIMEOUT_S)
         await self.channel.close()

@@ -24,7 +24,7 @@ from supervisor import process_tree
 from supervisor.core.outcome import AnyOutcome, Interrupted, Raised, Returned
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, reported, usage_of
-from supervisor.pool.process import WorkerProcess, output_file
+from supervisor.pool.process import WorkerProcess, WorkerStartError, output_file
 from supervisor.worker import main as child
 from supervisor.worker.wire import Call, Stopped, decode_outcome, encode_call
 
@@ -32,9 +32,6 @@ log = structlog.get_logger("supervisor.pool.slot")
 
 BEGIN_TIMEOUT_S = 30.0
 """From handing over a job to the worker's word that it begins."""
-
-
-_DYING_TIMEOUT_S = 1.0
 
 
 _SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
@@ -58,6 +55,7 @@ class WorkerSlot:
         self._modules = modules
         self._spool = workspace / f"slot-{index}"
         self._output = output_file(workspace, index)
+        self._output_fd = -1
         self._worker: WorkerProcess | None = None
         self._newborn: WorkerProcess | None = None
         self._attempt: Attempt | None = None
@@ -77,17 +75,19 @@ class WorkerSlot:
         """Whether a worker stands ready or is running a job."""
         return self._worker is not None and self._worker.alive
 
-    async def start(self, spawning: asyncio.Lock) -> dict[str, Any]:
+    async def start(self, spawning: asyncio.Lock, spawn_limit_s: float) -> dict[str, Any]:
         """Start a worker and return its greeting. Raises WorkerStartError.
 
         `spawning` is held while there is a process whose id nobody knows yet.
         """
-        shutil.rmtree(self._spool, ignore_errors=True)
-        self._spool.mkdir(mode=0o700, parents=True)
+        try:
+            self._make_folder()
+        except OSError as error:
+            raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         plan = child.WorkerPlan(self.index, str(self._spool), str(self._output), self._modules)
         self._newborn = WorkerProcess(plan, self._on_message)
         try:
-            await self._newborn.start(spawning)
+            await self._newborn.start(spawning, spawn_limit_s)
             self._worker, self.jobs_done = self._newborn, 0
         finally:
             self._newborn = None
@@ -103,14 +103,28 @@ class WorkerSlot:
         if self._worker is not None:
             await self._worker.close()
             self._worker = None
-            self._output.unlink(missing_ok=True)
-            shutil.rmtree(self._spool, ignore_errors=True)
+        self._close_output()
+        shutil.rmtree(self._spool, ignore_errors=True)
+
+    def _make_folder(self) -> None:
+        shutil.rmtree(self._spool, ignore_errors=True)
+        self._spool.mkdir(mode=0o700, parents=True)
+        self._close_output()
+        # held open from before the worker is there: a handler may remove or replace what stands at the path
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._output_fd = os.open(self._output, flags, 0o600)
+
+    def _close_output(self) -> None:
+        if self._output_fd >= 0:
+            os.close(self._output_fd)
+            self._output_fd = -1
+        self._output.unlink(missing_ok=True)
 
     async def run(self, call: Call, listener: JobListener) -> AnyOutcome:
         """Run one job on the present worker and return how it ended."""
         assert self._worker is not None, "start() comes first"
         assert self._attempt is None, f"slot {self.index} is running a job already"
-        os.truncate(self._output, 0)
+        os.ftruncate(self._output_fd, 0)
         attempt = self._attempt = Attempt(call, listener, time.monotonic())
         self._later(BEGIN_TIMEOUT_S, self._kill_if_not_begun)
         try:
@@ -131,7 +145,7 @@ class WorkerSlot:
         A lost lease gives no grace: somebody else may be running the job already.
         """
         attempt = self._attempt
-        if attempt is None or self._worker is None:
+        if attempt is None or self._worker is None or not self._worker.alive:
             return
         if attempt.ordered is None:
             attempt.ordered = reason
@@ -153,12 +167,8 @@ class WorkerSlot:
         """Kill the worker with its tree; its death then ends the wait in `run`."""
         if self._attempt is not None and not self._attempt.killed:
             self._attempt.killed = True
-            self._spawn(self._attempt, self._measure_and_kill(self._attempt))
-
-    async def _measure_and_kill(self, attempt: Attempt) -> None:
-        if self._worker is not None:
-            attempt.used = await asyncio.to_thread(process_tree.measure, self._worker.pid)
-            await self._worker.kill()
+            assert self._worker is not None, "a job runs on a worker"
+            self._spawn(self._attempt, _measure_and_kill(self._attempt, self._worker))
 
     def _spawn(self, attempt: Attempt, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"slot {self.index}")
@@ -193,15 +203,14 @@ class WorkerSlot:
                 # torn out of its work at any point, it may hold locks and have children: never run a job on it
                 await worker.close()
             if outcome is not None:
+                await _all_done(attempt.tasks)
                 return outcome
-        # the pipe of a dying worker closes a moment before it is dead; one that lives on has lost its fork server
-        await asyncio.wait({worker.died}, timeout=_DYING_TIMEOUT_S)
-        blameless = not worker.died.done()
+        # when the fork server dies, every executor breaks and ends its worker
+        blameless = process_tree.is_zombie_or_gone(worker.forkserver_pid)
         result.add_done_callback(lambda late: late.cancelled() or late.exception())
         broken = result.done() and isinstance(result.exception(), BrokenProcessPool)
         exit_code = await worker.close()
-        if attempt.tasks:
-            await asyncio.wait(set(attempt.tasks))
+        await _all_done(attempt.tasks)
         if blameless and broken and not attempt.killed:
             return Interrupted(reason="the fork server died", usage=usage_of(attempt))
         return died(attempt, exit_code)
@@ -209,7 +218,7 @@ class WorkerSlot:
     def _decode(self, attempt: Attempt, data: bytes) -> AnyOutcome | None:
         try:
             return reported(attempt, self._keep_file(decode_outcome(data, self._spool)))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             log.warning("worker.nonsense", slot=self.index, reason=str(error))
             return None
 
@@ -223,9 +232,18 @@ class WorkerSlot:
 
     def _read_output(self) -> str:
         """Return the last `log_kb` kilobytes of what the attempt printed."""
-        try:
-            with self._output.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - self.log_kb * 1024))
-                return file.read().decode("utf-8", "replace").replace("\0", "�")
-        except OSError:
-            return ""
+        size = os.fstat(self._output_fd).st_size
+        kept = self.log_kb * 1024
+        data = os.pread(self._output_fd, kept, max(0, size - kept))
+        return data.decode("utf-8", "replace").replace("\0", "�")
+
+
+async def _measure_and_kill(attempt: Attempt, worker: WorkerProcess) -> None:
+    attempt.used = await asyncio.to_thread(process_tree.measure, worker.pid)
+    await worker.kill()
+
+
+async def _all_done(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait for a kill that is under way, or an answer to the worker: nothing of an attempt outlives it."""
+    if tasks:
+        await asyncio.wait(set(tasks))

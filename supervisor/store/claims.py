@@ -137,7 +137,7 @@ class ClaimStore:
             for document, (job, seat) in zip(chosen, taken, strict=True)
         ]
         try:
-            await self._jobs.bulk_write(updates, ordered=False, bypass_document_validation=True)
+            await self._jobs.bulk_write(updates, ordered=False)
         except BulkWriteError as error:
             for failed in error.details["writeErrors"]:
                 await set_aside(self._jobs, chosen[failed["index"]]["_id"], f"cannot be claimed: {failed['errmsg']}")
@@ -300,7 +300,7 @@ async def _end(jobs: Any, pending: Mapping[str, Any], status: Status, error: dic
     fields = {"status": status.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
     for smaller in (fields, {"status": status.value, "error": {"$literal": short}}, {"status": status.value}):
         try:
-            await jobs.update_one(pending, [{"$set": smaller}], bypass_document_validation=True)
+            await jobs.update_one(pending, [{"$set": smaller}])
         except WriteError as refused:
             log.debug("job.too_large_to_explain", reason=str(refused)[:200])
         else:

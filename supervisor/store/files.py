@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bson import ObjectId, json_util
 from gridfs.asynchronous import AsyncGridFSBucket
@@ -17,6 +17,11 @@ from supervisor.core.job import Job
 
 BUCKET = "files"
 PIECE_BYTES = 1 << 20
+
+
+def create_new(path: Path) -> BinaryIO:
+    """Open a new file for writing in a folder that a worker can write to: nothing it has put there is opened."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
 class FileStore:
@@ -35,22 +40,27 @@ class FileStore:
             stored = await self._files.open_download_stream(file_id)
         except NoFile:
             return False
-        with target.open("wb") as out:
+        with create_new(target) as out:
             while piece := await stored.read(PIECE_BYTES):
                 out.write(piece)
         return True
 
-    async def store(self, name: str, source: Path, job: Job) -> ObjectId:
-        """Store the file at `source` under `name`, marked with the job and the claim that made it; return its id.
+    async def discard(self, file_id: ObjectId) -> None:
+        """Delete a file that no record came to name; one that stays behind harms nobody."""
+        with contextlib.suppress(PyMongoError):
+            await self._files.delete(file_id)
+
+    async def store(self, name: str, source: BinaryIO, job: Job) -> ObjectId:
+        """Store what `source` holds under `name`, marked with the job and the claim that made it; return its id.
 
         Raises PyMongoError; nothing is left of a file that could not be stored whole.
         """
         metadata = {"job_id": job.id, "token": job.token}
         stored = self._files.open_upload_stream(name, metadata=metadata)
         try:
-            with source.open("rb") as data:
-                while piece := data.read(PIECE_BYTES):
-                    await stored.write(piece)
+            source.seek(0)
+            while piece := source.read(PIECE_BYTES):
+                await stored.write(piece)
             await stored.close()
         except BaseException:
             with contextlib.suppress(PyMongoError):  # pieces without a file harm nobody, and the database is away
@@ -67,6 +77,6 @@ class FileStore:
             return False
         if parent.get("result_file") is not None:
             return await self.fetch(parent["result_file"], target)
-        text = json_util.dumps(parent.get("result"))
-        await asyncio.to_thread(target.write_text, text, encoding="utf-8")
+        with create_new(target) as out:
+            out.write(json_util.dumps(parent.get("result")).encode())
         return True

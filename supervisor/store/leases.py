@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import bson
 from pymongo import UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -35,24 +35,24 @@ class LeaseStore:
             return []
         extend = [{"$set": {"lease.expires_at": server_time_in(lease_s)}}]
         updates = [UpdateOne(fence(job, self._owner.supervisor), extend) for job in jobs]
-        done = await self._jobs.bulk_write(updates, ordered=False, bypass_document_validation=True)
+        done = await self._jobs.bulk_write(updates, ordered=False)
         if done.matched_count == len(jobs):
             return []
         held = await self._mine({"lease.token": 1})
-        tokens = [(document["_id"], document["lease"]["token"]) for document in held]
-        return [job for job in jobs if (job.id, job.token) not in tokens]
+        claims = {claim_key(document["_id"], document["lease"]["token"]) for document in held}
+        return [job for job in jobs if claim_key(job.id, job.token) not in claims]
 
-    async def cancel_requests(self) -> list[Any]:
-        """Return the ids of our running jobs that somebody asked to cancel."""
-        asked = await self._mine({"_id": 1}, {"cancel_requested": True})
-        return [document["_id"] for document in asked]
+    async def cancel_requests(self) -> set[tuple[bytes, int]]:
+        """Return the claims (`claim_key`) of our running jobs that somebody asked to cancel."""
+        asked = await self._mine({"lease.token": 1}, {"cancel_requested": True})
+        return {claim_key(document["_id"], document["lease"]["token"]) for document in asked}
 
     async def strays(self, known: Sequence[Job]) -> list[tuple[Job, Seat]]:
         """Return jobs claimed in our name that we know nothing of: the reply to that claim was lost."""
-        tokens = [(job.id, job.token) for job in known]
+        claims = {claim_key(job.id, job.token) for job in known}
         mine = await self._mine(dict.fromkeys(_ORPHAN_FIELDS, 1))
         found = [to_orphan(document) for document in mine]
-        return [(job, seat) for job, seat, _ in filter(None, found) if (job.id, job.token) not in tokens]
+        return [(job, seat) for job, seat, _ in filter(None, found) if claim_key(job.id, job.token) not in claims]
 
     async def expired(self, limit: int = 100) -> list[tuple[Job, Seat, Owner]]:
         """Return jobs whose lease has run out, whoever held it."""
@@ -83,7 +83,6 @@ class LeaseStore:
         done = await self._jobs.update_many(
             {"status": Status.PROCESSING.value, **strange},
             [{"$unset": "lease"}, {"$set": change}],
-            bypass_document_validation=True,
         )
         return done.modified_count
 
@@ -94,6 +93,11 @@ class LeaseStore:
     async def _processing(self, filter_: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
         fields = dict.fromkeys(_ORPHAN_FIELDS, 1)
         return await self._jobs.find({"status": Status.PROCESSING.value, **filter_}, fields, limit=limit).to_list()
+
+
+def claim_key(job_id: Any, token: int) -> tuple[bytes, int]:
+    """Return what tells a claim from all others: by the id as it is stored, since 1 equals True, and NaN nothing."""
+    return bson.encode({"": job_id}), token
 
 
 def to_orphan(document: Mapping[str, Any]) -> tuple[Job, Seat, Owner] | None:
@@ -116,4 +120,4 @@ def to_orphan(document: Mapping[str, Any]) -> tuple[Job, Seat, Owner] | None:
 
 def _count(document: Mapping[str, Any], name: str, default: int) -> int:
     value = document.get(name)
-    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else default
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 2**31 else default

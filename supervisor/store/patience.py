@@ -40,4 +40,5 @@ async def until_answered(operation: Callable[[], Awaitable[Answer]], what: str) 
 
 def first_line(error: PyMongoError) -> str:
     """Return the first line of a driver's error, without its description of the whole topology."""
-    return str(error).splitlines()[0].split(", Timeout:")[0].split(" (configured timeouts:")[0][:300]
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return text.split(", Timeout:")[0].split(" (configured timeouts:")[0][:300]

@@ -29,9 +29,9 @@ EXPIRED = {"lease.expires_at": {"$type": "date"}, "$expr": {"$lte": ["$lease.exp
 """A lease whose end has come by the database's clock; the type test keeps missing and wrong values out."""
 
 
-_TOO_DEEP, _TOO_LARGE = 15, {10334, 17419}
-_REFUSED = {_TOO_DEEP, *_TOO_LARGE}
-"""Codes by which the server refuses a document for good, before it looks at any other of the same command."""
+_TOO_DEEP, _TOO_LARGE, _BREAKS_VALIDATOR, _DUPLICATE_KEY = 15, {10334, 17419}, 121, 11000
+_REFUSED = {_TOO_DEEP, *_TOO_LARGE, _BREAKS_VALIDATOR, _DUPLICATE_KEY}
+"""Codes by which the server refuses this very document for good; any other error may be gone the next time."""
 
 
 class ResultRefusedError(Exception):
@@ -69,9 +69,10 @@ class ResultStore:
         try:
             matched = (await self._jobs.bulk_write(updates, ordered=False)).matched_count
         except BulkWriteError as error:
-            refused = {
-                failed["index"]: ResultRefusedError(str(failed["errmsg"])) for failed in error.details["writeErrors"]
-            }
+            failures = error.details["writeErrors"]
+            if error.details["writeConcernErrors"] or any(each["code"] not in _REFUSED for each in failures):
+                raise  # not yet durable, or a trouble of the moment: written again, which changes nothing twice
+            refused = {failed["index"]: ResultRefusedError(str(failed["errmsg"])) for failed in failures}
         except (InvalidDocument, OperationFailure) as error:
             if isinstance(error, OperationFailure) and error.code not in _REFUSED:
                 raise
@@ -102,9 +103,9 @@ class ResultStore:
                 if await session.with_transaction(both):
                     return True
             except (InvalidDocument, OperationFailure) as error:
-                if isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError"):
+                if isinstance(error, OperationFailure) and error.code not in _REFUSED:
                     raise
-                return ResultRefusedError(str(error))
+                return ResultRefusedError(str(error)[:500])
         return await self._is_recorded(ended)
 
     async def _not_yet_enqueued(
@@ -149,6 +150,8 @@ class Ended:
     result_file: ObjectId | None = None
     progress: dict[str, Any] | None = None
     """The handler's last report, if it has not been written yet."""
+    bare: bool = False
+    """Write no more than the status and a short reason: nothing else fits into the document."""
     only_if_expired: bool = False
     """Set by the reaper: the owner may have renewed the lease since it was seen expired."""
 
@@ -189,6 +192,8 @@ def _has_followers(ended: Ended) -> bool:
 def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Return the update as a pipeline. Values that come from outside are literals: a result may contain `$` strings."""
     change = ended.transition
+    if ended.bare:
+        return _bare_pipeline(change)
     usage = _usage(change)
     fields: dict[str, Any] = {
         "status": change.status.value,
@@ -216,6 +221,13 @@ def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]
         gone.append("progress")
     # the entry first: it reads fields that the later stages replace
     return [{"$set": {"attempts": _with_entry(ended, usage)}}, {"$unset": gone}, {"$set": fields}]
+
+
+def _bare_pipeline(change: Transition) -> list[dict[str, Any]]:
+    error = change.error or {}
+    short = {"kind": error.get("kind"), "message": str(error.get("message"))[:60]}
+    fields = {"status": change.status.value, "error": {"$literal": short}}
+    return [{"$unset": ["lease", "progress", "usage"]}, {"$set": fields}]
 
 
 def _usage(change: Transition) -> dict[str, Any]:

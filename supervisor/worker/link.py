@@ -95,7 +95,11 @@ class ChildLink:
 
     def report_progress(self, done: float, total: float | None, message: str | None) -> None:
         """Keep the newest report, and send it unless one went out a moment ago."""
-        self._unsent = {"done": _number(done), "total": _number(total), "message": message and str(message)[:500]}
+        self._unsent = {
+            "done": _number(done),
+            "total": _number(total),
+            "message": message and storable(str(message))[:500],
+        }
         now = time.monotonic()
         if now >= self._next_report_at:
             self._next_report_at = now + PROGRESS_EVERY_S
@@ -177,10 +181,19 @@ class LinkLogger:
 
     def msg(self, entry: str) -> None:
         """Take one entry, a JSON object that structlog has rendered."""
-        print(entry, flush=True)  # noqa: T201 - stdout is captured; this is what survives a crash
-        self._link.send({"log": json.loads(entry)})
+        with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
+            print(entry, flush=True)  # noqa: T201 - stdout is captured; this is what survives a crash
+        try:
+            self._link.send({"log": json.loads(storable(entry))})
+        except (ValueError, OverflowError, bson.errors.BSONError) as error:
+            self._link.send({"log": {"level": "warning", "event": f"a log entry could not be sent: {error}"[:500]}})
 
     debug = info = warning = warn = error = critical = exception = log = fatal = failure = msg
+
+
+def storable(text: str) -> str:
+    """Return `text` with lone surrogates replaced, which broken decoders produce and UTF-8 does not have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _number(value: Any) -> float | int | None:

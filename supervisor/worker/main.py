@@ -8,6 +8,7 @@ leaves this module as an exception.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import inspect
 import multiprocessing
@@ -30,10 +31,10 @@ from supervisor.codec import TOLERANT
 from supervisor.context import JobContext
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
-from supervisor.process_tree import become_subreaper, created_at
+from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.worker import preload
-from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch
+from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch, storable
 from supervisor.worker.meter import Meter
 from supervisor.worker.results import NotStorableError, encode_result
 from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame
@@ -97,7 +98,6 @@ def hello() -> bytes:
     return bson.encode(
         {
             "pid": os.getpid(),
-            "created_at": created_at(),
             "preloaded": report is not None,
             "preload_failures": {} if report is None else report.failures,
             "setup_failures": worker.setup_failures,
@@ -117,11 +117,19 @@ def run_handler(data: bytes) -> bytes:
     if os.getpid() != pid:  # the handler forked and its copy came back here; two processes must not serve one queue
         os._exit(0)
     usage = meter.read(time.monotonic() - started)
+    try:
+        _tidy_up(worker)
+        return encode_outcome(replace(outcome, usage=usage), worker.spool)
+    except Exception as error:  # noqa: BLE001 - a full disk, a closed stdout: never the end of the worker
+        return encode_outcome(Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), usage=usage), worker.spool)
+
+
+def _tidy_up(worker: Worker) -> None:
     worker.link.flush_progress()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
+            stream.flush()
     _reap_adopted()
-    return encode_outcome(replace(outcome, usage=usage), worker.spool)
 
 
 def _run(worker: Worker, call: Call) -> Returned | Raised | Stopped:
@@ -196,17 +204,13 @@ def _explain(error: BaseException, code: str | None = None) -> ErrorInfo:
     if isinstance(error, SystemExit):
         message = f"the handler called sys.exit({'' if error.code is None else error.code!r})"
     text = "".join(traceback.format_exception(error))
-    storable = _storable(message)[:TRACEBACK_BYTES]
-    return ErrorInfo(storable, type(error).__qualname__, _shorten(text), code and _storable(code)[:200])
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    message = storable(message)[:TRACEBACK_BYTES]
+    return ErrorInfo(message, type(error).__qualname__, _shorten(text), code and storable(code)[:200])
 
 
 def _shorten(text: str) -> str:
     """Keep the head and the tail of a long traceback: where it began and what it came to."""
-    text = _storable(text)
+    text = storable(text)
     half = TRACEBACK_BYTES // 2
     return text if len(text) <= TRACEBACK_BYTES else f"{text[:half]}\n  […]\n{text[-half:]}"
 

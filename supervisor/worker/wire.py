@@ -10,10 +10,12 @@ supervisor answers with {reply: id, …}.
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import bson
 
@@ -22,6 +24,7 @@ from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usag
 
 INLINE_BYTES = 16 * 1024
 """The largest outcome sent through the executor's pipe: written in one piece, so that a kill cannot cut it in half."""
+MAX_OUTCOME_BYTES = 64 << 20
 MAX_MESSAGE_BYTES = 1 << 20
 _LENGTH = struct.Struct("<I")
 _SAID_BY_WORKERS = {ErrorKind.EXCEPTION, ErrorKind.PERMANENT, ErrorKind.INVALID, ErrorKind.RESULT}
@@ -76,7 +79,8 @@ def decode_outcome(data: bytes, spool: Path) -> Returned | Raised | Stopped:
     try:
         fields = bson.decode(data, TOLERANT)
         if fields["outcome"] == "Spooled":
-            fields = bson.decode(spool_file(spool, fields["file"]).read_bytes(), TOLERANT)
+            with open_regular(spool_file(spool, fields["file"])) as file:
+                fields = bson.decode(file.read(MAX_OUTCOME_BYTES), TOLERANT)
         return _build(fields, spool)
     except (bson.errors.BSONError, KeyError, TypeError, OSError, OverflowError) as error:
         raise ValueError(f"a worker sent an outcome that cannot be read: {error}") from error
@@ -88,6 +92,18 @@ def spool_file(spool: Path, name: object) -> Path:
     if path.parent != spool or path.is_symlink() or not path.is_file():
         raise ValueError(f"a worker named {name!r}, which is no file in its spool folder")
     return path
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file in a folder that a worker can write to. Raises OSError for what is no regular file.
+
+    Never blocks, as a pipe put in its place would, and never follows a link.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path.name} is no regular file")
+    return file
 
 
 def frame(message: dict[str, Any]) -> bytes:

@@ -10,15 +10,16 @@ import psutil
 import pytest
 
 from supervisor.host import identity, is_dead
+from supervisor.process_tree import start_ticks
 
 
 @pytest.fixture
 def gone():
     """Return the identity of a process of this machine that has just ended."""
     process = psutil.Popen(["true"])
-    created = process.create_time()
+    created = start_ticks(process.pid)
     process.wait()
-    return {**identity(), "pid": process.pid, "process_created_at": created}
+    return {**identity(), "pid": process.pid, "process_start_ticks": created}
 
 
 def test_the_identity_tells_this_process_from_every_other():
@@ -26,7 +27,7 @@ def test_the_identity_tells_this_process_from_every_other():
     assert (me["host"], me["pid"]) == (socket.gethostname(), os.getpid())
     assert me["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     assert me["pid_namespace"] == str(Path("/proc/self/ns/pid").readlink())
-    assert me["process_created_at"] == psutil.Process().create_time()
+    assert me["process_start_ticks"] == start_ticks()
 
 
 def test_a_process_that_has_ended_is_dead(gone):
@@ -42,19 +43,19 @@ def test_the_identity_survives_the_database(gone):
 def test_this_process_and_its_parent_live():
     parent = psutil.Process().parent()
     assert not is_dead(identity())
-    assert not is_dead({**identity(), "pid": parent.pid, "process_created_at": parent.create_time()})
+    assert not is_dead({**identity(), "pid": parent.pid, "process_start_ticks": start_ticks(parent.pid)})
 
 
 def test_another_process_with_the_same_pid_is_not_the_same_process():
-    assert is_dead({**identity(), "process_created_at": psutil.Process().create_time() - 3600})
+    assert is_dead({**identity(), "process_start_ticks": start_ticks() - 3600})
 
 
 def test_a_zombie_is_dead():
     process = psutil.Popen(["true"])
-    created = process.create_time()
+    created = start_ticks(process.pid)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     try:
-        assert is_dead({**identity(), "pid": process.pid, "process_created_at": created})
+        assert is_dead({**identity(), "pid": process.pid, "process_start_ticks": created})
     finally:
         process.wait()
 
@@ -86,9 +87,9 @@ def test_of_what_may_run_elsewhere_nothing_is_certain(gone, elsewhere):
     [
         {"pid": None},
         {"pid": "1"},
-        {"process_created_at": None},
-        {"process_created_at": "then"},
-        {"pid": None, "process_created_at": None},
+        {"process_start_ticks": None},
+        {"process_start_ticks": "then"},
+        {"pid": None, "process_start_ticks": None},
     ],
 )
 def test_a_document_that_does_not_say_which_process_proves_nothing(gone, strange):

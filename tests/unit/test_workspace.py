@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from supervisor.process_tree import start_ticks
 from supervisor.workspace import LONGEST_PATH, open_workspace
 
 PREFIX = f"mongo-job-supervisor-{Path('/proc/self/ns/pid').stat().st_ino}-"
@@ -40,10 +41,10 @@ def folder(root: Path, name: str) -> Path:
 
 
 def test_the_folder_is_named_after_this_process_and_only_its_user_can_read_it(root):
-    created = psutil.Process().create_time()
+    ticks = start_ticks()
     with open_workspace() as opened:
         assert opened.parent == root
-        assert opened.name.startswith(f"{PREFIX}{os.getpid()}-{created:.2f}-")
+        assert opened.name.startswith(f"{PREFIX}{os.getpid()}-{ticks}-")
         assert stat.S_IMODE(opened.stat().st_mode) == 0o700
     assert not opened.exists()
 
@@ -56,15 +57,15 @@ def test_two_supervisors_in_one_process_have_their_own(root):
 
 
 def test_the_folder_of_a_process_that_has_ended_is_removed_with_all_in_it(root, dead_pid):
-    left = folder(root, f"{dead_pid}-1000.00-abc")
+    left = folder(root, f"{dead_pid}-1000-abc")
     with open_workspace():
         pass
     assert not left.exists()
 
 
 def test_the_folder_of_an_earlier_process_with_this_pid_is_removed(root):
-    earlier = psutil.Process().create_time() - 3600
-    left = folder(root, f"{os.getpid()}-{earlier:.2f}-abc")
+    earlier = start_ticks() - 3600
+    left = folder(root, f"{os.getpid()}-{earlier}-abc")
     with open_workspace():
         pass
     assert not left.exists()
@@ -72,7 +73,7 @@ def test_the_folder_of_an_earlier_process_with_this_pid_is_removed(root):
 
 def test_the_folder_of_a_living_process_is_kept(root):
     parent = psutil.Process().parent()
-    living = folder(root, f"{parent.pid}-{parent.create_time():.2f}-abc")
+    living = folder(root, f"{parent.pid}-{start_ticks(parent.pid)}-abc")
     with open_workspace():
         pass
     assert (living / "result.json").exists()
@@ -89,9 +90,9 @@ def test_a_folder_that_does_not_say_whose_it_is_is_kept(root, name):
 
 
 def test_other_things_in_the_temporary_folder_are_left_alone(root, dead_pid):
-    other = root / f"somebody-else-{dead_pid}-1000.00-abc"
+    other = root / f"somebody-else-{dead_pid}-1000-abc"
     other.mkdir()
-    file = root / f"{PREFIX}{dead_pid}-1000.00-file"
+    file = root / f"{PREFIX}{dead_pid}-1000-file"
     file.write_text("x")
     with open_workspace():
         pass
@@ -102,7 +103,7 @@ def test_other_things_in_the_temporary_folder_are_left_alone(root, dead_pid):
 def test_a_symlink_is_not_followed_to_what_it_names(root, dead_pid, tmp_path_factory):
     precious = tmp_path_factory.mktemp("precious")
     (precious / "thesis.txt").write_text("x")
-    (root / f"{PREFIX}{dead_pid}-1000.00-link").symlink_to(precious)
+    (root / f"{PREFIX}{dead_pid}-1000-link").symlink_to(precious)
     with open_workspace():
         pass
     assert (precious / "thesis.txt").exists()
@@ -110,7 +111,7 @@ def test_a_symlink_is_not_followed_to_what_it_names(root, dead_pid, tmp_path_fac
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
 def test_the_folder_of_another_user_is_left_to_that_user(root, dead_pid):
-    theirs = folder(root, f"{dead_pid}-1000.00-abc")
+    theirs = folder(root, f"{dead_pid}-1000-abc")
     os.chown(theirs, 12345, 12345)
     with open_workspace():
         pass
@@ -118,7 +119,7 @@ def test_the_folder_of_another_user_is_left_to_that_user(root, dead_pid):
 
 
 def test_a_number_that_no_process_can_have_is_nobody_s(root):
-    left = folder(root, f"{10**20}-1000.00-abc")
+    left = folder(root, f"{10**20}-1000-abc")
     with open_workspace():
         pass
     assert not left.exists()
@@ -134,7 +135,7 @@ def test_a_folder_with_no_room_for_a_socket_s_path_is_passed_over(root, monkeypa
 
 
 def test_the_folder_of_another_container_s_process_is_left_alone(root, dead_pid):
-    other = root / f"mongo-job-supervisor-1-{dead_pid}-1000.00-abc"
+    other = root / f"mongo-job-supervisor-1-{dead_pid}-1000-abc"
     other.mkdir()
     with open_workspace():
         assert other.exists()
