@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bson import json_util
 
 from tests.support.mongo import RunningMongod
 from tests.support.supervising import Jobs, RunningSupervisor, configuration, gone, jobs_in
+from tests.support.until import until
 
 DATABASE = "test_outcomes"
 
@@ -264,3 +266,51 @@ def test_a_handler_nobody_registered_stays_pending(supervisor: RunningSupervisor
     unknown = jobs.insert("nobody", priority=5)
     assert jobs.run("ok")["status"] == "completed"
     assert jobs.get(unknown)["status"] == "pending"
+
+
+@pytest.mark.parametrize("handler", ["unlinks_output", "closes_stdout", "broken_text"])
+def test_what_a_handler_does_to_its_streams_and_texts_costs_nothing(
+    handler: str, supervisor: RunningSupervisor, jobs: Jobs
+) -> None:
+    for _ in range(3):
+        job = jobs.run(handler)
+        assert (job["status"], job["crashes"]) == ("completed", 0)
+
+
+@pytest.mark.parametrize("message", [{"log": "x"}, {"progress": "x"}, {"request": 1}, {"request": 1, "call": []}])
+def test_nonsense_on_the_control_channel_ends_at_most_its_worker(
+    message: dict[str, Any], supervisor: RunningSupervisor, jobs: Jobs
+) -> None:
+    job = jobs.run("talks_nonsense", {"message": message}, max_attempts=1, timeout_s=2)
+    assert (job["status"], job["error"]["kind"]) in [("failed", "crash"), ("failed", "timeout")]
+    assert jobs.run("ok")["status"] == "completed"
+    assert supervisor.process.poll() is None
+
+
+def test_a_worker_that_announces_a_huge_message_is_ended(supervisor: RunningSupervisor, jobs: Jobs) -> None:
+    job = jobs.run("sends_bytes", max_attempts=1, timeout_s=20)
+    assert (job["error"]["kind"], job["error"]["signal"]) == ("crash", "SIGKILL")
+    assert supervisor.wait_for("worker.nonsense")
+
+
+def test_a_document_with_room_for_no_record_leaves_its_slot(supervisor: RunningSupervisor, jobs: Jobs) -> None:
+    ballast = b"x" * (16 * 1024 * 1024 - 40_000)
+    job_id = jobs.insert("prints_much", {"bytes": 60_000}, ballast=ballast)
+    job = jobs.wait(job_id)
+    assert (job["status"], job["error"]["kind"]) == ("failed", "result")
+    assert job["ballast"] == ballast
+
+
+def test_an_absurd_lease_of_somebody_elses_making_stops_nobody(supervisor: RunningSupervisor, jobs: Jobs) -> None:
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    lease = {"token": 1, "supervisor": "x", "host": "y", "slot": 1e300, "pid": 1e300, "expires_at": past}
+    job_id = jobs.collection.insert_one({"handler": "ok", "status": "processing", "lease": lease}).inserted_id
+    job = jobs.wait(job_id)
+    assert (job["status"], job["attempts"][0]["outcome"]) == ("completed", "lost")
+
+
+def test_an_id_that_equals_nothing_runs_once(supervisor: RunningSupervisor, jobs: Jobs) -> None:
+    jobs.collection.insert_one({"_id": math.nan, "handler": "sleeps", "payload": {"seconds": 3}, "status": "pending"})
+    ended = {"handler": "sleeps", "payload.seconds": 3, "status": "completed"}
+    job = until(lambda: jobs.collection.find_one(ended), 20, "the job without an equal")
+    assert (job["claims"], len(job["attempts"])) == (1, 1)

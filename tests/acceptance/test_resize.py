@@ -1,8 +1,10 @@
 """`workers` in config.toml, the signals that step it, and edits that must change nothing."""
 
+import itertools
 import signal
+from pathlib import Path
 
-from tests.support.supervising import Jobs, StartSupervisor
+from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, configuration
 from tests.support.until import until
 
 
@@ -112,3 +114,33 @@ def test_a_worker_is_replaced_after_its_number_of_jobs(start: StartSupervisor, j
     pids = [jobs.run("whoami")["result"]["pid"] for _ in range(12)]
     assert 2 <= len(set(pids)) <= 4
     assert pids == sorted(pids, key=pids.index), "and never comes back"
+
+
+def test_an_environment_variable_keeps_its_precedence_through_edits(
+    tmp_path: Path, mongo_uri: str, database_name: str, jobs: Jobs
+) -> None:
+    config = configuration(mongo_uri, database_name, pool={"workers": 3})
+    variable = {"SUPERVISOR_POOL__WORKERS": "1"}
+    supervisor = RunningSupervisor(tmp_path / "supervisor", config, environ=variable).start()
+    try:
+        supervisor.edit("retry", backoff_s=0.2)
+        supervisor.wait_for("config.changed")
+        assert [change["new"] for change in supervisor.events("pool.resized")] == [1]
+    finally:
+        supervisor.end()
+
+
+def test_a_cap_on_a_handler_lets_its_jobs_follow_each_other_at_once(start: StartSupervisor, jobs: Jobs) -> None:
+    start(pool={"workers": 2}, handlers__whoami={"max_running": 1})
+    ids = [jobs.insert("whoami") for _ in range(40)]
+    jobs.wait_for_all(timeout_s=15)  # a second each, if the next one waited for the poll
+    spans = sorted((job["started_at"], job["finished_at"]) for job in map(jobs.get, ids))
+    assert all(ended <= begun for (_, ended), (begun, _) in itertools.pairwise(spans)), "never two at once"
+
+
+def test_a_shorter_lease_takes_effect_before_it_could_expire(start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start(lease={"seconds": 120})
+    supervisor.edit("lease", seconds=3)
+    supervisor.wait_for("config.changed")
+    job = jobs.run("sleeps", {"seconds": 6})
+    assert (job["status"], job["claims"]) == ("completed", 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.supervising import Jobs, StartSupervisor, gone
+from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, gone
 from tests.support.until import until
 
 
@@ -115,3 +115,40 @@ def test_a_job_longer_than_its_lease_keeps_it(start: StartSupervisor, jobs: Jobs
     job = jobs.run("sleeps", {"seconds": 5})
     assert time.monotonic() - started > 4.5
     assert (job["status"], job["attempt"], job["claims"]) == ("completed", 1, 1)
+
+
+def forkserver_of(supervisor: RunningSupervisor) -> psutil.Process:
+    """The child that has children: the workers."""
+    (found,) = [child for child in psutil.Process(supervisor.pid).children() if child.children()]
+    return found
+
+
+def test_a_fork_server_that_dies_charges_nobody(start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start(pool={"workers": 2})
+    running = [jobs.insert("sleeps", {"seconds": 2}) for _ in range(2)]
+    for job_id in running:
+        jobs.wait(job_id, "processing")
+    forkserver_of(supervisor).kill()
+    for job_id in running:
+        job = jobs.wait(job_id)
+        assert (job["status"], job["attempt"], job["crashes"]) == ("completed", 1, 0)
+        assert [entry["outcome"] for entry in job["attempts"]] == ["interrupted", "completed"]
+
+
+def test_a_fork_server_that_hangs_is_replaced(start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start(pool={"workers": 1})
+    hung = forkserver_of(supervisor)
+    hung.suspend()
+    job = jobs.run("exits", max_attempts=1, within_s=30)
+    assert job["error"]["kind"] == "crash"
+    assert jobs.run("ok", within_s=40)["status"] == "completed"
+    assert not hung.is_running()
+
+
+def test_term_while_the_fork_server_hangs_ends_all_the_same(start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start(pool={"workers": 2}, shutdown={"drain_s": 0})
+    forkserver_of(supervisor).suspend()
+    jobs.run("exits", max_attempts=1, within_s=30)
+    family = supervisor.family()
+    assert supervisor.stop(timeout_s=25) == 0
+    gone(family)

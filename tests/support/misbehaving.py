@@ -269,3 +269,52 @@ def _leave_children(payload: dict) -> None:
         near = subprocess.Popen(["sleep", "600"])
         far = subprocess.Popen(["sleep", "600"], start_new_session=True)
         Path(payload["pids"]).write_text(f"{near.pid} {far.pid}")
+
+
+@handler("unlinks_output")
+def unlinks_output(payload: dict) -> dict:
+    """Remove the file that takes our output, as a cleaner of temporary files would."""
+    Path("/proc/self/fd/1").readlink().unlink(missing_ok=True)
+    print("into nowhere")
+    return {}
+
+
+@handler("closes_stdout")
+def closes_stdout(payload: dict) -> dict:
+    sys.stdout.close()
+    return {}
+
+
+@handler("broken_text")
+def broken_text(payload: dict, job: JobContext) -> dict:
+    """Report and log what no UTF-8 can hold."""
+    job.progress(1)
+    job.progress(2, message="caf\udce9")
+    job.log.info("read", path="caf\udce9", size=2**70)
+    return {}
+
+
+@handler("talks_nonsense")
+def talks_nonsense(payload: dict) -> dict:
+    """Send the supervisor what our own code never would."""
+    from supervisor.worker import main  # noqa: PLC0415 - the worker it runs in
+
+    main._worker.link.send(payload["message"])
+    time.sleep(30)
+    return {}
+
+
+@handler("sends_bytes")
+def sends_bytes(payload: dict) -> dict:
+    """Announce a message of 4 GB on the control channel."""
+    from supervisor.worker import main  # noqa: PLC0415 - as above
+
+    main._worker.link._channel.sendall(b"\xff\xff\xff\xff")
+    time.sleep(30)
+    return {}
+
+
+@handler("prints_much")
+def prints_much(payload: dict) -> dict:
+    print("x" * payload["bytes"])
+    return {}
