@@ -87,10 +87,16 @@ def server_pid(uri: str) -> int:
     return int(ask(uri, "serverStatus")["pid"])
 
 
+def kill(pid: int | None) -> None:
+    """SIGKILL one process; never 0, which would be everybody in our own group."""
+    assert pid, "there is no such process to kill"
+    os.kill(pid, signal.SIGKILL)
+
+
 def keeper_pid(data_dir: Path) -> int | None:
     """The keeper of this directory, by its command line."""
     for process in named(data_dir):
-        if any(argument.endswith("embedded_keeper.py") for argument in process.cmdline()):
+        if any(argument.endswith("embedded/keeper.py") for argument in process.cmdline()):
             return process.pid
     return None
 
@@ -199,7 +205,7 @@ def test_a_user_rides_through_the_death_of(victim: Callable[[Path], int | None],
         with MongoClient[dict[str, Any]](mongo.uri, timeoutMS=5000) as client:
             client.test.jobs.insert_one({"_id": 1})
         old = server_pid(mongo.uri)
-        os.kill(victim(data_dir) or 0, signal.SIGKILL)
+        kill(victim(data_dir))
         healed(mongo.uri, old)
         with MongoClient[dict[str, Any]](mongo.uri, timeoutMS=5000) as client:
             assert client.test.jobs.count_documents({}) == 1
@@ -210,7 +216,7 @@ def test_a_mongod_that_outlives_its_keeper_is_replaced(data_dir: Path) -> None:
     with EmbeddedMongo(data_dir) as mongo:
         old = server_pid(mongo.uri)
         os.kill(old, signal.SIGSTOP)
-        os.kill(keeper_pid(data_dir) or 0, signal.SIGKILL)
+        kill(keeper_pid(data_dir))
         until(lambda: not psutil.pid_exists(old), HEALED_S, "the orphaned mongod to be killed")
         healed(mongo.uri, old)
 
@@ -219,9 +225,9 @@ def test_after_everything_was_killed_the_next_user_finds_its_data(data_dir: Path
     one = user()
     with MongoClient[dict[str, Any]](one.uri(), timeoutMS=5000) as client:
         client.test.jobs.insert_one({})
-    mongod = mongod_pid(data_dir) or 0
-    for pid in (keeper_pid(data_dir) or 0, mongod, one.process.pid):
-        os.kill(pid, signal.SIGKILL)
+    mongod = mongod_pid(data_dir)
+    for pid in (keeper_pid(data_dir), mongod, one.process.pid):
+        kill(pid)
     until(lambda: not psutil.pid_exists(mongod), GONE_S, "mongod to be gone")
     assert (data_dir / "mongo.sock").exists()
     assert (data_dir / "db" / "mongod.lock").read_text().strip() == str(mongod)

@@ -46,7 +46,8 @@ async def test_a_file_that_is_not_there_is_not_found(tmp_path, bucket, files, fi
 async def test_what_a_handler_saves_is_stored_with_the_job_and_its_claim(tmp_path, bucket, files, data):
     source = tmp_path / "saved"
     source.write_bytes(data)
-    file_id = await files.store("page 1.png", source, job(id={"n": 1}, token=7))
+    with source.open("rb") as opened:
+        file_id = await files.store("page 1.png", opened, job(id={"n": 1}, token=7))
     stored = await bucket.open_download_stream(file_id)
     assert isinstance(file_id, ObjectId)
     assert await stored.read() == data

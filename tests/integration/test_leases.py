@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from supervisor.store.claims import ClaimStore, Seat
-from supervisor.store.leases import LeaseStore
+from supervisor.store.leases import LeaseStore, claim_key
 from tests.support.jobs import (
     JOBS,
     OWNER,
@@ -120,9 +120,9 @@ async def test_only_our_running_jobs_that_were_asked_to_cancel_are_told(jobs, cl
     await some_claimed(jobs, claims, 1, 2)
     await some_claimed(jobs, rival, 3)
     await jobs.insert_one(pending(_id=4))
-    assert await leases.cancel_requests() == []
+    assert await leases.cancel_requests() == set()
     await jobs.update_many({"_id": {"$ne": 2}}, {"$set": {"cancel_requested": True}})
-    assert await leases.cancel_requests() == [1]
+    assert await leases.cancel_requests() == {claim_key(1, 1)}
 
 
 # strays
