@@ -133,7 +133,7 @@ def test_a_worker_that_dies_idle_charges_nobody(supervisor: RunningSupervisor, j
     assert job["result"]["pid"] != pid
 
 
-@pytest.mark.parametrize("handler", ["sleeps", "ignores_everything", "regex"])
+@pytest.mark.parametrize("handler", ["sleeps", "ignores_everything", "regex", "c_loop"])
 def test_the_time_limit_ends_the_job_and_all_it_started(
     handler: str, supervisor: RunningSupervisor, jobs: Jobs, tmp_path: Path
 ) -> None:

@@ -65,8 +65,8 @@ def test_a_job_that_ignores_the_drain_is_killed_and_given_back(
 def test_sigkill_leaves_no_process_behind(start: StartSupervisor, jobs: Jobs, tmp_path: Path) -> None:
     supervisor = start(pool={"workers": 3})
     pids = tmp_path / "pids"
-    for handler in ("ignores_everything", "regex"):
-        jobs.wait(jobs.insert(handler, {"pids": str(pids)} if handler != "regex" else {}), "processing")
+    for handler in ("ignores_everything", "c_loop"):
+        jobs.wait(jobs.insert(handler, {"pids": str(pids)} if handler != "c_loop" else {}), "processing")
     until(lambda: pids.exists() and len(pids.read_text().split()) == 2, what="the grandchildren")
     grandchildren = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
     stopped = next(process for process in supervisor.family() if process not in grandchildren)

@@ -102,9 +102,16 @@ def ignores_everything(payload: dict) -> dict:
 
 @handler("regex")
 def regex(payload: dict) -> dict:
-    """Catastrophic backtracking: C code that holds the interpreter lock and sees no signal."""
+    """Catastrophic backtracking: C code that holds the interpreter lock, and looks at signals now and then."""
     _leave_children(payload)
     return {"match": bool(re.match(r"(a+)+$", "a" * 40 + "b"))}
+
+
+@handler("c_loop")
+def c_loop(payload: dict) -> dict:
+    """Stay in C code for hours, with the interpreter lock held and without a look at signals."""
+    _leave_children(payload)
+    return {"sum": sum(range(10**14))}
 
 
 @handler("segfault")
