@@ -293,6 +293,17 @@ def test_a_worker_that_announces_a_huge_message_is_ended(supervisor: RunningSupe
     assert supervisor.wait_for("worker.nonsense")
 
 
+def test_a_forged_pickle_runs_nothing_in_the_supervisor(
+    supervisor: RunningSupervisor, jobs: Jobs, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    job = jobs.run("forges_pickle", {"canary": str(canary)}, max_attempts=1, timeout_s=20)
+    assert (job["status"], job["error"]["kind"]) == ("failed", "crash")
+    assert not canary.exists()
+    assert supervisor.process.poll() is None
+    assert jobs.run("ok")["status"] == "completed"
+
+
 def test_a_document_with_room_for_no_record_leaves_its_slot(supervisor: RunningSupervisor, jobs: Jobs) -> None:
     ballast = b"x" * (16 * 1024 * 1024 - 40_000)
     job_id = jobs.insert("prints_much", {"bytes": 60_000}, ballast=ballast)

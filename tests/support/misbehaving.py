@@ -325,3 +325,24 @@ def sends_bytes(payload: dict) -> dict:
 def prints_much(payload: dict) -> dict:
     print("x" * payload["bytes"])
     return {}
+
+
+class Forged:
+    """A pickle that runs a command where it is opened."""
+
+    def __init__(self, canary: str) -> None:
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+@handler("forges_pickle")
+def forges_pickle(payload: dict) -> dict:
+    """Put a hostile pickle on the pipe that the executor unpickles results from, in the supervisor."""
+    frame = sys._getframe()
+    while "result_queue" not in frame.f_locals:
+        frame = frame.f_back
+    frame.f_locals["result_queue"]._writer.send(Forged(payload["canary"]))
+    time.sleep(30)
+    return {}
