@@ -226,6 +226,8 @@ def test_after_everything_was_killed_the_next_user_finds_its_data(data_dir: Path
     with MongoClient[dict[str, Any]](one.uri(), timeoutMS=5000) as client:
         client.test.jobs.insert_one({})
     mongod = mongod_pid(data_dir)
+    assert mongod
+    os.kill(mongod, signal.SIGSTOP)  # or it would tidy up at its keeper's death
     for pid in (keeper_pid(data_dir), mongod, one.process.pid):
         kill(pid)
     until(lambda: not psutil.pid_exists(mongod), GONE_S, "mongod to be gone")
