@@ -1,5 +1,6 @@
 """The embedded MongoDB, as its users meet it: real processes, killed for real."""
 
+import fcntl
 import os
 import re
 import signal
@@ -107,6 +108,16 @@ def mongod_pid(data_dir: Path) -> int | None:
     return children[0].pid if children else None
 
 
+def is_stopping(data_dir: Path) -> bool:
+    """Whether the keeper holds the users' lock: the last user has left."""
+    with (data_dir / "users.lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def gone(data_dir: Path) -> bool:
     return not named(data_dir)
 
@@ -181,6 +192,8 @@ def test_who_comes_while_it_is_stopping_gets_a_new_one_with_the_same_data(data_d
             assert client.test.jobs.count_documents({}) == n
             client.test.jobs.insert_one({})
             pids.add(server_pid(mongo.uri))
+        if n == 0:  # who comes even sooner shares the one that has not begun to stop
+            until(lambda: is_stopping(data_dir), GONE_S, "the keeper to take the users' lock")
     assert len(pids) == 2
 
 
