@@ -97,6 +97,7 @@ def test_a_database_that_goes_away_loses_no_result(tmp_path: Path) -> None:
         with jobs_in(mongod.uri, "outage") as jobs:
             job_id = jobs.insert("sleeps", {"seconds": 2})
             job = jobs.wait(job_id, "processing")
+            supervisor.wait_for("job.started")  # not only claimed
             mongod.kill()
             supervisor.wait_for("database.unavailable", timeout_s=20)
             mongod.restart()
@@ -119,6 +120,7 @@ def test_a_paused_database_is_waited_out(tmp_path: Path) -> None:
         with jobs_in(mongod.uri, "pause") as jobs:
             job_id = jobs.insert("sleeps", {"seconds": 1})
             jobs.wait(job_id, "processing")
+            supervisor.wait_for("job.started")  # not only claimed
             mongod.kill(signal.SIGSTOP)
             supervisor.wait_for("database.unavailable", timeout_s=20)
             mongod.kill(signal.SIGCONT)
@@ -138,6 +140,7 @@ def test_a_supervisor_that_cannot_renew_stops_its_jobs_before_the_lease_ends(tmp
         with jobs_in(mongod.uri, "partition") as jobs:
             job_id = jobs.insert("sleeps", {"seconds": 60})
             pid = jobs.wait(job_id, "processing")["lease"]["pid"]
+            supervisor.wait_for("job.started")  # not only claimed
             mongod.kill(signal.SIGSTOP)
             supervisor.wait_for("lease.expiring", timeout_s=10)
             gone([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout_s=1)
@@ -155,7 +158,8 @@ def test_term_while_the_database_is_away_ends_all_the_same(tmp_path: Path) -> No
     supervisor = RunningSupervisor(tmp_path / "supervisor", config).start()
     try:
         with jobs_in(mongod.uri, "gone") as jobs:
-            jobs.wait(jobs.insert("sleeps", {"seconds": 60}), "processing")
+            jobs.insert("sleeps", {"seconds": 60})
+            supervisor.wait_for("job.started")
         mongod.kill()
         supervisor.wait_for("database.unavailable", timeout_s=20)
         family = supervisor.family()
