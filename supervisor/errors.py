@@ -39,12 +39,6 @@ class ConfigError(SupervisorError):
     exit_code = 2
 
 
-class HandlerImportError(SupervisorError):
-    """A module named in `pool.modules` cannot be imported."""
-
-    exit_code = 2
-
-
 class UnknownHandlerError(SupervisorError):
     """No registered handler has this name."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 
 class ErrorKind(StrEnum):
@@ -121,4 +120,3 @@ class Lost(Outcome):
 
 
 AnyOutcome = Returned | Raised | TimedOut | Crashed | OutOfMemory | Interrupted | Cancelled | Lost
-Document = dict[str, Any]

@@ -14,7 +14,6 @@ from typing import Any
 from pymongo import AsyncMongoClient, MongoClient, timeout
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
@@ -107,11 +106,6 @@ def connect_sync(uri: str, *, wait_s: float) -> MongoClient[dict[str, Any]]:
         client.close()
         raise
     return client
-
-
-def reading(database: AsyncDatabase[dict[str, Any]], collection: str) -> Any:
-    """Return `collection` for answers to people: only what a majority has, so that no failover takes it back."""
-    return database.get_collection(collection, read_concern=ReadConcern("majority"))
 
 
 def refuse_standalone(hello: Mapping[str, Any]) -> None:
