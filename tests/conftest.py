@@ -8,11 +8,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from supervisor.errors import DatabaseUnreachableError
 from tests.support.mongo import RunningMongod, start_mongod
 from tests.support.processes import command_line, related
 from tests.support.until import until
+
+# a property holds or it does not; that a busy machine takes long to look is no finding
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 WATCHED = {"integration", "acceptance"}
 LEFTOVERS_S = 5.0

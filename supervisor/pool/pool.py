@@ -241,12 +241,17 @@ class WorkerPool:
 
     async def _back_off(self, entry: _Entry, reason: str) -> None:
         entry.failures += 1
+        self._failed_starts += 1
+        if self._hopeless and self._failed_starts > HOPELESS_STARTS:
+            return  # another slot has given up for all; ours is about to be cancelled
         delay = start_delay(entry.failures)
         entry.enter(SlotState.BACKOFF)
         log.error(
             "worker.start_failed", slot=entry.slot.index, failures=entry.failures, retry_in_s=delay, reason=reason
         )
-        self._give_up_if_hopeless(reason)
+        if self._hopeless:
+            last = reason.strip().splitlines()[-1]
+            raise WorkersCannotStartError(f"no worker could be started in {HOPELESS_STARTS} tries; the last: {last}")
         entry.looked_at.clear()
         try:
             async with asyncio.timeout(delay):
@@ -256,11 +261,9 @@ class WorkerPool:
         except TimeoutError:
             return
 
-    def _give_up_if_hopeless(self, reason: str) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= HOPELESS_STARTS and not self.first_worker_ready.is_set():
-            last = reason.strip().splitlines()[-1]
-            raise WorkersCannotStartError(f"no worker could be started in {HOPELESS_STARTS} tries; the last: {last}")
+    @property
+    def _hopeless(self) -> bool:
+        return self._failed_starts >= HOPELESS_STARTS and not self.first_worker_ready.is_set()
 
     async def _until_spent(self, entry: _Entry) -> None:
         """Return when the worker is dead, due for recycling or no longer wanted, and runs no job."""

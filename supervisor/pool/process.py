@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ class WorkerStartError(Exception):
     """A worker died or stayed silent before it could take a job; the message says why."""
 
 
+@dataclass(frozen=True)
+class Exit:
+    """How a worker ended: its exit code, negative for a signal, None if unknown.
+
+    `untold` is set where the fork server ended before it could tell: then it was that death which ended the worker,
+    since every executor ends its worker when it can no longer hear of it.
+    """
+
+    code: int | None
+    untold: bool
+
+
 class WorkerProcess:
     """A worker from its start to its end; a new one is made for every new process."""
 
@@ -51,7 +64,6 @@ class WorkerProcess:
         """The process id, from the handshake on."""
         self.spawned_pid = 0
         """The process id, from the fork on."""
-        self.forkserver_pid = 0
         self.greeting: dict[str, Any] = {}
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.channel = SlotChannel(self._take, self._silence)
@@ -118,18 +130,18 @@ class WorkerProcess:
             await asyncio.to_thread(process_tree.kill_tree, self.pid)
             await asyncio.shield(self.died)
 
-    async def close(self) -> int | None:
-        """End what is left of it after its death; return the exit code, negative for a signal, None if unknown."""
+    async def close(self) -> Exit:
+        """End what is left of it after its death, and return what is known of that."""
         await self.kill()
         await self.channel.drain(_DRAIN_TIMEOUT_S)
         await self._discard()
-        # only now: the executor's thread and we must not both read the exit code from the fork server
-        return None if self._process is None else self._process._popen.returncode  # noqa: SLF001 - .exitcode may read
+        popen = None if self._process is None else self._process._popen  # noqa: SLF001 - .exitcode hides what is untold
+        code = None if popen is None else popen.poll()
+        return Exit(None if popen is None or popen.untold else code, popen is not None and popen.untold)
 
     async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock, spawn_limit_s: float) -> bytes:
         async with spawning:
             future = await self._spawn(executor, spawn_limit_s)
-            self.forkserver_pid = forkserver.process_id()
             self.spawned_pid = next(iter(executor._processes), 0)  # noqa: SLF001 - the executor names no pid
         answer = asyncio.wrap_future(future)
         await asyncio.wait({answer}, timeout=START_TIMEOUT_S)

@@ -13,7 +13,6 @@ import shutil
 import signal
 import time
 import uuid
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,15 +204,12 @@ class WorkerSlot:
             if outcome is not None:
                 await _all_done(attempt.tasks)
                 return outcome
-        # when the fork server dies, every executor breaks and ends its worker
-        blameless = process_tree.is_zombie_or_gone(worker.forkserver_pid)
         result.add_done_callback(lambda late: late.cancelled() or late.exception())
-        broken = result.done() and isinstance(result.exception(), BrokenProcessPool)
-        exit_code = await worker.close()
+        ended = await worker.close()
         await _all_done(attempt.tasks)
-        if blameless and broken and not attempt.killed:
+        if ended.untold and not attempt.killed:
             return Interrupted(reason="the fork server died", usage=usage_of(attempt))
-        return died(attempt, exit_code)
+        return died(attempt, ended.code)
 
     def _decode(self, attempt: Attempt, data: bytes) -> AnyOutcome | None:
         try:

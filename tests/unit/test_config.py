@@ -217,7 +217,7 @@ def complaints(path: Path | None, environ: dict[str, str]) -> list[str]:
     return []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(EDITS)
 def test_no_edit_raises_anything_but_a_config_error(edits):
     text = UNCOMMENTED
@@ -226,7 +226,7 @@ def test_no_edit_raises_anything_but_a_config_error(edits):
     assert all(line.startswith("config.toml") for line in complaints(write(text), {})), "one line per problem"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS | ODD_KEYS, TEXTS, min_size=1, max_size=4))
 def test_no_variable_raises_anything_but_a_config_error(variables):
     environ = {f"SUPERVISOR_{name}": text for name, text in variables.items()}

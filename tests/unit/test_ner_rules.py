@@ -327,7 +327,7 @@ FRAGMENTS = st.sampled_from(
 TEXTS = st.one_of(st.text(max_size=300), st.lists(st.one_of(FRAGMENTS, st.text(max_size=6)), max_size=12).map("".join))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS, st.sampled_from([None, "DMY", "MDY"]))
 def test_entities_lie_in_the_text_do_not_overlap_and_hold_no_outer_space(text, order):
     entities = spans(text, Options(regions=("DE", "US"), date_order=order))
