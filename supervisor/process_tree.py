@@ -38,10 +38,12 @@ def become_subreaper() -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """SIGKILL the process `pid` and all its descendants; one that is gone already is no error.
+    """SIGKILL the process `pid` and all its descendants; one that is gone already, or 0 for none, is no error.
 
     Everything is stopped before anything is killed, so that no member can start another while we look.
     """
+    if not pid:
+        return
     try:
         root = psutil.Process(pid)
     except psutil.Error:

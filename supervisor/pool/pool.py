@@ -19,8 +19,8 @@ from supervisor import process_tree
 from supervisor.core.outcome import AnyOutcome
 from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
+from supervisor.pool import forkserver
 from supervisor.pool.attempt import JobListener, StopReason
-from supervisor.pool.forkserver import ensure_running
 from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
 from supervisor.pool.slot import WorkerSlot
 from supervisor.store.claims import Seat
@@ -184,9 +184,11 @@ class WorkerPool:
         finally:
             await asyncio.gather(*(entry.slot.end() for entry in self._slots.values()))
             self._slots.clear()
+            # it ends by itself when we are gone, unless it hangs
+            await asyncio.to_thread(process_tree.kill_tree, forkserver.process_id())
 
     def _start_forkserver(self) -> None:
-        self._forkserver_pid = ensure_running()
+        self._forkserver_pid = forkserver.ensure_running()
 
     def _reconcile(self, tending: asyncio.TaskGroup) -> None:
         table = {index: (entry.state, entry.retiring) for index, entry in self._slots.items()}
@@ -219,7 +221,7 @@ class WorkerPool:
         entry.enter(SlotState.STARTING)
         try:
             async with self._starting:
-                self._forkserver_pid = await asyncio.to_thread(ensure_running)
+                self._forkserver_pid = await asyncio.to_thread(forkserver.ensure_running)
                 greeting = await entry.slot.start(self._spawning, self._spawn_limit_s())
         except (WorkerStartError, OSError, RuntimeError) as error:  # no process, thread or descriptor to be had
             await self._back_off(entry, str(error))
