@@ -24,6 +24,7 @@ from supervisor.config.loading import LoadedConfig, Overrides
 from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
+from supervisor.controls import Controls
 from supervisor.dispatcher import Dispatcher
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
@@ -39,6 +40,8 @@ from supervisor.registry import REGISTRY, import_modules
 from supervisor.store import schema
 from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.connection import connect
+from supervisor.store.controls import COLLECTION as CONTROLS
+from supervisor.store.controls import ControlStore
 from supervisor.store.files import FileStore
 from supervisor.store.leases import LeaseStore
 from supervisor.store.patience import first_line
@@ -149,10 +152,13 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
     leases, results = LeaseStore(database, collection, owner), ResultStore(database, collection)
     claims, presence = ClaimStore(database, collection, owner), PresenceStore(database, owner.supervisor)
     recorder, wakeup = Recorder(results), Wakeup(database, collection, rng)
-    retention = RetentionStore(database, collection)
+    retention, control_store = RetentionStore(database, collection), ControlStore(database, owner.supervisor)
+    controls_alarm = Wakeup(database, CONTROLS, rng, control_store.changes())
+    controls = Controls(live, pool, control_store, controls_alarm, wakeup.ring)
 
     def on_recorded(change: Any) -> None:
         live.count(change)
+        controls.note(change)
         if change.run_in_s is not None:
             wakeup.ring_in(change.run_in_s)
 
@@ -167,6 +173,7 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
         dispatcher=Dispatcher(live, claims, wakeup, services),
         recorder=recorder,
         lease_keeper=LeaseKeeper(live, leases, recorder, owner),
+        controls=controls,
         reaper=reaper,
         retention=Retention(live, retention),
         wakeup=wakeup,

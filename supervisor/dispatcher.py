@@ -99,6 +99,7 @@ class Dispatcher:
         room = {
             spec.name: limits_of(spec, settings).max_running - running[spec.name]
             for spec in claimed(self._live.handlers, settings)
+            if self._live.may_claim(spec.name)
         }
         return {name: free for name, free in room.items() if free > 0}
 

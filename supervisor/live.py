@@ -10,18 +10,22 @@ from supervisor.config.settings import Settings
 from supervisor.core.transitions import Transition
 from supervisor.execution import Execution
 from supervisor.registry import HandlerSpec
+from supervisor.store.controls import EVERY, Pause
 
 
 class Live:
     """The settings in force, the handlers, and the executions under way.
 
-    One writer for each: the supervisor replaces `settings`, the dispatcher adds executions, and each leaves by itself.
+    One writer for each: the supervisor replaces `settings`, the controls replace `paused`, the dispatcher adds
+    executions, and each leaves by itself.
     """
 
     def __init__(self, settings: Settings, handlers: Mapping[str, HandlerSpec]) -> None:
         self.settings = settings
         self.handlers = handlers
         self.executions: set[Execution] = set()
+        self.paused: Mapping[str, Pause] | None = None
+        """The pauses in force by handler; None until they have been read once."""
         self.claiming = asyncio.Lock()
         """Held from the start of a claim until its jobs stand in `executions`."""
         self.counts: Counter[str] = Counter()
@@ -30,6 +34,10 @@ class Live:
     def count(self, change: Transition) -> None:
         """Count a recorded attempt."""
         self.counts[str(change.outcome)] += 1
+
+    def may_claim(self, handler: str) -> bool:
+        """Tell whether jobs of `handler` may be claimed, as far as pauses go."""
+        return self.paused is not None and not {handler, EVERY} & self.paused.keys()
 
     def running(self) -> Counter[str]:
         """Return how many jobs of each handler run here."""

@@ -21,6 +21,7 @@ from supervisor.config.diff import diff, merge_live
 from supervisor.config.loading import LoadedConfig
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
+from supervisor.controls import Controls
 from supervisor.dispatcher import Dispatcher
 from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.lease_keeper import LeaseKeeper
@@ -51,6 +52,7 @@ class Parts:
     dispatcher: Dispatcher
     recorder: Recorder
     lease_keeper: LeaseKeeper
+    controls: Controls
     reaper: Reaper
     retention: Retention
     wakeup: Wakeup
@@ -98,6 +100,7 @@ class Supervisor:
         self._serve(parts.heartbeat.run(), "heartbeat")
         pool = self._serve(parts.pool.run(), "pool")
         self._serve(parts.wakeup.run(), "wakeup")
+        self._serve(parts.controls.run(), "controls")
         self._serve(parts.reaper.run(), "reaper")
         self._serve(parts.retention.run(), "retention")
         if self.watcher is not None:
@@ -131,7 +134,9 @@ class Supervisor:
 
     def _apply(self, settings: Settings, *, resize: bool = True) -> None:
         pool = settings.pool
-        self._parts.pool.limits = PoolLimits(pool.max_jobs_per_worker, pool.kill_grace_s, settings.limits.log_kb)
+        self._parts.pool.limits = PoolLimits(
+            pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb
+        )
         if resize:
             self._resize(usable_cores() if pool.workers == "auto" else pool.workers)
         self._parts.wakeup.ring()  # a cap or a claim list may have opened

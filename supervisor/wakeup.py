@@ -1,4 +1,4 @@
-"""Knowing when there may be work: the change stream for speed, a jittered poll for certainty.
+"""Knowing when to look: the change stream for speed, a jittered poll for certainty.
 
 A stream misses jobs that fall due by the clock, and falls silent without an error when replication stalls; so it only
 wakes, and the poll guarantees.
@@ -21,7 +21,7 @@ log = structlog.get_logger("supervisor.wakeup")
 
 POLL_S = 1.0
 _REOPEN_S = 1.0
-_MAY_BE_WORK: list[dict[str, Any]] = [
+MAY_BE_WORK: list[dict[str, Any]] = [
     {
         "$match": {
             "$or": [
@@ -32,13 +32,21 @@ _MAY_BE_WORK: list[dict[str, Any]] = [
     },
     {"$project": {"_id": 1}},
 ]
+"""The change stream's pipeline that lets through what may be a job to claim."""
 
 
 class Wakeup:
-    """An alarm that rings at every insert, and at least about once in POLL_S seconds."""
+    """An alarm that rings at every change that `changes` lets through, and at least about once in POLL_S seconds."""
 
-    def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str, random: Callable[[], float]) -> None:
-        self._jobs = database[collection]
+    def __init__(
+        self,
+        database: AsyncDatabase[dict[str, Any]],
+        collection: str,
+        random: Callable[[], float],
+        changes: list[dict[str, Any]] = MAY_BE_WORK,
+    ) -> None:
+        self._collection = database[collection]
+        self._changes = changes
         self._random = random
         self._rung = asyncio.Event()
 
@@ -74,7 +82,7 @@ class Wakeup:
             await asyncio.sleep(_REOPEN_S * (0.5 + self._random()))
 
     async def _follow(self) -> None:
-        async with await self._jobs.watch(_MAY_BE_WORK, max_await_time_ms=2000) as stream:
+        async with await self._collection.watch(self._changes, max_await_time_ms=2000) as stream:
             while stream.alive:
                 if await stream.try_next() is not None:
                     self.ring()

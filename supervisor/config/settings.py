@@ -123,6 +123,10 @@ class PoolSettings(Table):
     max_jobs_per_worker: Count = Field(
         default=1000, description="Jobs after which a worker is replaced by a fresh one; 0 = never."
     )
+    max_growth_mb: Megabytes = Field(
+        default=512,
+        description="Memory that a worker may gather after its tenth job, before a fresh one takes over; 0 = any.",
+    )
     memory_limit_mb: Megabytes = Field(
         default=0, description="Memory of a worker with its subprocesses, enforced during the job; 0 = none."
     )
@@ -155,6 +159,9 @@ class RetrySettings(Table):
     max_attempts: CountFromOne = Field(default=3, description="Attempts of a job whose handler names no number.")
     max_crashes: CountFromOne = Field(
         default=3, description="Attempts that may kill their worker before the job is quarantined."
+    )
+    pause_after_crashes: Count = Field(
+        default=100, description="Different jobs of a handler that crash in a row before it is paused; 0 = never."
     )
     backoff_s: SecondsOrZero = Field(
         default=1.0, description="Wait before the second attempt, in seconds; later waits grow."

@@ -148,6 +148,7 @@ DATABASE = ["pymongo", "gridfs"]
 KNOWS_THE_DATABASE = ["supervisor.store", "supervisor.client", "supervisor.cli", "supervisor.app"]
 AN_ERROR = "PyMongoError is the store's documented way to say that the database did not answer"
 DATABASE_EXCEPTIONS = {
+    "supervisor.controls imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.dispatcher imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.execution imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.heartbeat imports pymongo.errors.PyMongoError": AN_ERROR,

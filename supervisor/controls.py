@@ -1,0 +1,157 @@
+"""Doing what the collection `controls` says: keeping paused handlers from being claimed, and answering questions.
+
+A change stream tells when to look and a poll looks in any case. While the database does not answer, the pauses that
+were known last stay in force; before they have been read once, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from supervisor.core.breaker import Breaker
+from supervisor.core.transitions import Transition
+from supervisor.execution import Execution
+from supervisor.live import Live
+from supervisor.pool.pool import WorkerPool
+from supervisor.store.controls import BREAKER, EVERY, LOGS, STACK, ControlStore, Pause
+from supervisor.store.leases import claim_key
+from supervisor.store.patience import first_line
+from supervisor.wakeup import Wakeup
+
+log = structlog.get_logger("supervisor.controls")
+
+FORGET_AFTER_S = 60.0
+"""Nobody waits so long for an answer."""
+AT_ONCE_BYTES = 256 * 1024
+"""Of a job's output, in one answer."""
+MOST_STACK = 256 * 1024
+"""Characters of a stack in an answer."""
+NOT_HERE = {"running": False}
+"""The answer about a job that this supervisor does not run, or no longer."""
+
+
+class Controls:
+    """Owns `live.paused`. `run` is its life; `note` may be called while it runs."""
+
+    def __init__(
+        self, live: Live, pool: WorkerPool, store: ControlStore, alarm: Wakeup, on_resumed: Callable[[], None]
+    ) -> None:
+        self._live = live
+        self._pool = pool
+        self._store = store
+        self._alarm = alarm
+        self._on_resumed = on_resumed
+        self._breaker = Breaker()
+        self._unwritten: dict[str, Pause] = {}
+        """Pauses of our own breaker that the database does not have yet."""
+        self._answering: set[Any] = set()
+        self._forgotten_at = time.monotonic()
+        self._failing = False
+
+    async def run(self) -> None:
+        """Look when there is something to see, and about once a second, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._alarm.run(), name="watch controls")
+            while True:
+                self._alarm.listen()
+                await self._look(group)
+                await self._alarm.wait()
+
+    def note(self, change: Transition) -> None:
+        """Take a recorded attempt; pause its handler if that was one crash too many."""
+        handler = change.job.handler
+        if not self._live.may_claim(handler):  # what still runs of a paused handler says nothing new
+            return
+        reason = self._breaker.note(change, self._live.settings.retry.pause_after_crashes)
+        if reason is not None:
+            pause = Pause(handler, reason, BREAKER)
+            log.error("handler.paused", handler=handler, by=pause.by, reason=reason)
+            self._unwritten[handler] = pause
+            self._live.paused = {**(self._live.paused or {}), handler: pause}
+            self._alarm.ring()
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        try:
+            for pause in list(self._unwritten.values()):
+                await self._store.pause(pause)
+                del self._unwritten[pause.handler]
+            self._apply(await self._store.pauses())
+            for question in await self._store.questions():
+                self._take(question, group)
+            await self._forget_questions()
+        except PyMongoError as error:
+            if not self._failing:
+                log.warning("database.unavailable", during="reading controls", reason=first_line(error))
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("database.back", during="reading controls")
+            self._failing = False
+
+    def _apply(self, pauses: Mapping[str, Pause]) -> None:
+        before, now = self._live.paused, {**self._unwritten, **pauses}
+        self._live.paused = now
+        for handler in now.keys() - (before or {}).keys():
+            log.warning("handler.paused", handler=handler, by=now[handler].by, reason=now[handler].reason)
+        resumed = (before or {}).keys() - now.keys()
+        for handler in resumed:
+            log.info("handler.resumed", handler=handler)
+            for each in self._live.handlers if handler == EVERY else [handler]:
+                self._breaker.forget(each)
+        if resumed or before is None:
+            self._on_resumed()
+
+    async def _forget_questions(self) -> None:
+        if time.monotonic() - self._forgotten_at > FORGET_AFTER_S:
+            self._forgotten_at = time.monotonic()
+            await self._store.forget_questions(FORGET_AFTER_S)
+
+    def _take(self, question: dict[str, Any], group: asyncio.TaskGroup) -> None:
+        """Answer a question beside everything else: a stack may take seconds to come."""
+        key = repr(question["_id"])
+        if key not in self._answering:
+            self._answering.add(key)
+            group.create_task(self._answer(question, key), name="answer")
+
+    async def _answer(self, question: dict[str, Any], key: str) -> None:
+        try:
+            await self._store.answer(question["_id"], await self._find_out(question))
+        except PyMongoError as error:
+            log.debug("question.unanswered", reason=first_line(error))
+        finally:
+            self._answering.discard(key)
+
+    async def _find_out(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        execution = self._running(question)
+        if execution is None:
+            return NOT_HERE
+        slot = execution.claim.seat.slot
+        match question.get("ask"):
+            case str() as ask if ask == STACK:
+                stack = await self._pool.stack_of(slot)
+                # the slot may have gone on to another job meanwhile
+                return NOT_HERE if execution.finished else {"running": True, "stack": stack and stack[:MOST_STACK]}
+            case str() as ask if ask == LOGS:
+                output = self._pool.output_of(slot, _offset(question), AT_ONCE_BYTES)
+                return NOT_HERE if output is None else {"running": True, "logs": output[0], "next": output[1]}
+        return {"running": True, "error": "unknown question"}
+
+    def _running(self, question: Mapping[str, Any]) -> Execution | None:
+        """Return the execution of the very claim that is asked about."""
+        asked = claim_key(question.get("job_id"), question.get("token") or 0)
+        for execution in self._live.executions:
+            job = execution.claim.job
+            if not execution.finished and claim_key(job.id, job.token) == asked:
+                return execution
+        return None
+
+
+def _offset(question: Mapping[str, Any]) -> int:
+    offset = question.get("offset")
+    return max(0, offset) if isinstance(offset, int) else 0
