@@ -97,6 +97,7 @@ class Execution:
             settings=dict(self.limits.settings),
             payload=self.claim.payload,
             result_inline_bytes=self.settings.limits.result_inline_kb * 1024,
+            memory_limit_mb=self.limits.memory_limit_mb,
             trace=job.trace,
         )
 

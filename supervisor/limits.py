@@ -21,6 +21,8 @@ class HandlerLimits:
     timeout_s: float
     policy: RetryPolicy
     max_running: int
+    memory_limit_mb: int
+    """Of a worker with its subprocesses; 0 = none."""
     settings: Mapping[str, Any]
 
 
@@ -38,6 +40,7 @@ def limits_of(spec: HandlerSpec, settings: Settings) -> HandlerLimits:
         timeout_s=_first(own.timeout_s, spec.timeout_s),
         policy=policy,
         max_running=_first(own.max_running, spec.max_running, 0) or NO_CAP,
+        memory_limit_mb=_first(own.memory_limit_mb, spec.memory_limit_mb, settings.pool.memory_limit_mb),
         settings=own.settings,
     )
 

@@ -73,19 +73,29 @@ def kill_descendants() -> None:
 
 
 def measure(pid: int) -> TreeUsage | None:
-    """Return what the process `pid` and its descendants use; None if it is gone."""
-    try:
-        root = psutil.Process(pid)
-        members = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return None
-    cpu_s, rss = 0.0, 0
-    for process in members:
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            cpu_s += times.user + times.system + times.children_user + times.children_system
-            rss += process.memory_info().rss
-    return TreeUsage(cpu_s, rss / _MB)
+    """Return what the process `pid` and its descendants use; None if it is gone.
+
+    Straight from /proc, in some 0.1 ms: it is asked for several times a second while a job runs.
+    """
+    cpu_s, pages, root_seen = 0.0, 0, False
+    for member in _members(pid):
+        fields = _stat(member)
+        if fields is not None:
+            root_seen = root_seen or member == pid
+            cpu_s += sum(map(int, fields[_UTIME : _UTIME + 4])) / _TICKS_PER_S
+            pages += int(fields[_RSS])
+    return TreeUsage(cpu_s, pages * _PAGE / _MB) if root_seen else None
+
+
+def proportional_mb(pid: int) -> float | None:
+    """Return the resident megabytes of the process `pid` and its descendants, each shared page counted in parts.
+
+    The honest figure where processes share a model's memory, but slow: the kernel walks all their pages. None if it
+    cannot be read.
+    """
+    kilobytes = [_pss_kb(member) for member in _members(pid)]
+    known = [each for each in kilobytes if each is not None]
+    return sum(known) / 1024 if known else None
 
 
 def rss_mb(pid: int) -> float | None:
@@ -116,8 +126,13 @@ def is_zombie_or_gone(pid: int) -> bool:
     return fields is None or fields[0] in ("Z", "X")
 
 
-_STARTTIME = 19
-"""Position in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5))."""
+_UTIME, _STARTTIME, _RSS = 11, 19, 21
+"""Positions in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5)).
+
+Behind `utime` come `stime`, `cutime` and `cstime`: what ended children had used counts too.
+"""
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -126,6 +141,32 @@ def _stat(pid: int) -> list[str] | None:
     except OSError:
         return None
     return text.rpartition(")")[2].split()
+
+
+def _members(pid: int) -> list[int]:
+    """The ids of the process `pid` and its descendants, as far as they can be seen."""
+    members = [pid]
+    for member in members:  # grows meanwhile
+        members += _children(member)
+    return members
+
+
+def _children(pid: int) -> list[int]:
+    """Each thread has children of its own (proc(5), /proc/PID/task/TID/children)."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
+
+
+def _pss_kb(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), None)
 
 
 def _stop_all(root: psutil.Process) -> list[psutil.Process]:

@@ -87,6 +87,12 @@ class MongoSettings(Table):
         description="How long `run` waits for the database at start, in seconds, before it exits with 3.",
         json_schema_extra=RESTART,
     )
+    give_up_s: SecondsOrZero = Field(
+        default=600,
+        description="How long a running supervisor goes on without any answer of the database, in seconds, before it "
+        "exits with 3; 0 = for ever.",
+        json_schema_extra=RESTART,
+    )
 
     @property
     def embedded(self) -> bool:

@@ -5,8 +5,10 @@ An outcome is plain data. Nothing in it was unpickled, and no exception object o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class ErrorKind(StrEnum):
@@ -43,12 +45,25 @@ class ErrorInfo:
     code: str | None = None
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What could be seen at the end of an attempt that died, or ran into its limits."""
+
+    stack: str | None = None
+    """The Python stacks of all its threads, as faulthandler wrote them."""
+    oom_killed: bool | None = None
+    """Whether the kernel killed it because memory ran out; None if that cannot be told."""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """{load_1m, cores, memory_available_mb, others: [{slot, handler, job_id, rss_mb}]}."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What every outcome carries: the cost, and the last lines the attempt printed."""
+    """What every outcome carries: the cost, the last lines the attempt printed, and what a bad end left to see."""
 
     usage: Usage = field(default_factory=Usage)
     logs: str = ""
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from supervisor.core.outcome import (
     Crashed,
     ErrorKind,
     Interrupted,
+    OutOfMemory,
     Raised,
     Returned,
     TimedOut,
@@ -30,6 +31,7 @@ class StopReason(StrEnum):
 
     TIMEOUT = "timeout"
     CANCEL = "cancelled"
+    MEMORY = "over its memory limit"
     DRAIN = "draining"
     LEASE_LOST = "lease lost"
 
@@ -55,12 +57,21 @@ class Attempt:
     listener: JobListener
     submitted_at: float
     begun_at: float | None = None
+    cpu_before_s: float = 0.0
+    """What its worker had used before it, in CPU seconds."""
     ordered: StopReason | None = None
     killed: bool = False
     used: TreeUsage | None = None
-    """Measured just before a kill."""
+    """What its worker and all below it used when it was last looked at; memory: the most that was seen."""
+    over_mb: float = 0.0
+    """What it used when it was found to be over its memory limit, shared memory counted in parts."""
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def see(self, used: TreeUsage) -> None:
+        """Take in a look at its worker."""
+        peak_mb = max(used.rss_mb, self.used.rss_mb if self.used else 0.0)
+        self.used = TreeUsage(used.cpu_s, peak_mb)
 
 
 def reported(attempt: Attempt, said: Returned | Raised | Stopped) -> AnyOutcome:
@@ -69,29 +80,29 @@ def reported(attempt: Attempt, said: Returned | Raised | Stopped) -> AnyOutcome:
     A handler that returns a result in spite of an order to stop has completed. One that raises anything then was
     stopped by the order, not by its own failure.
     """
+    usage = _with_peak(attempt, said.usage)
     if isinstance(said, Returned) or attempt.ordered is None:
         if isinstance(said, Stopped):  # it raised one of the stop exceptions by itself
-            return Raised(kind=ErrorKind.EXCEPTION, error=said.error, usage=said.usage)
-        return said
+            return Raised(kind=ErrorKind.EXCEPTION, error=said.error, usage=usage)
+        return replace(said, usage=usage)
     match attempt.ordered:
         case StopReason.TIMEOUT:
-            limit_s = attempt.call.timeout_s
-            return TimedOut(limit_s=limit_s, killed=False, error=said.error, usage=said.usage)
-        case StopReason.CANCEL:
-            return Cancelled(usage=said.usage)
-    return Interrupted(reason=attempt.ordered, usage=said.usage)
+            return TimedOut(limit_s=attempt.call.timeout_s, killed=False, error=said.error, usage=usage)
+        case _:
+            return _ordered(attempt, attempt.ordered, usage)
 
 
-def died(attempt: Attempt, exit_code: int | None) -> AnyOutcome:
-    """Return the outcome of an attempt whose worker is dead."""
-    usage = usage_of(attempt)
+def died(attempt: Attempt, exit_code: int | None, used: TreeUsage | None) -> AnyOutcome:
+    """Return the outcome of an attempt whose worker is dead.
+
+    `used` is what the worker had used in all its life, by the kernel's account.
+    """
+    usage = _usage_of_dead(attempt, used)
     match attempt.ordered:
         case StopReason.TIMEOUT:
             return TimedOut(limit_s=attempt.call.timeout_s, killed=True, usage=usage)
-        case StopReason.CANCEL:
-            return Cancelled(usage=usage)
-        case StopReason.DRAIN | StopReason.LEASE_LOST:
-            return Interrupted(reason=attempt.ordered, usage=usage)
+        case StopReason():
+            return _ordered(attempt, attempt.ordered, usage)
     name = None if exit_code is None or exit_code >= 0 else _signal_name(-exit_code)
     return Crashed(
         started=attempt.begun_at is not None,
@@ -101,11 +112,34 @@ def died(attempt: Attempt, exit_code: int | None) -> AnyOutcome:
     )
 
 
-def usage_of(attempt: Attempt) -> Usage:
-    run_s = time.monotonic() - (attempt.begun_at or attempt.submitted_at)
+def interrupted(attempt: Attempt, reason: str) -> Interrupted:
+    """Return the outcome of an attempt that something of ours cut short."""
+    return Interrupted(reason=reason, usage=_usage_of_dead(attempt, None))
+
+
+def _ordered(attempt: Attempt, reason: StopReason, usage: Usage) -> AnyOutcome:
+    match reason:
+        case StopReason.CANCEL:
+            return Cancelled(usage=usage)
+        case StopReason.MEMORY:
+            return OutOfMemory(limit_mb=attempt.call.memory_limit_mb, used_mb=attempt.over_mb, usage=usage)
+    return Interrupted(reason=reason, usage=usage)
+
+
+def _with_peak(attempt: Attempt, usage: Usage) -> Usage:
+    """A worker knows its own peak and that of each child, but not what they had all together."""
     if attempt.used is None:
+        return usage
+    return replace(usage, peak_rss_mb=max(usage.peak_rss_mb or 0.0, attempt.used.rss_mb))
+
+
+def _usage_of_dead(attempt: Attempt, used: TreeUsage | None) -> Usage:
+    run_s = time.monotonic() - (attempt.begun_at or attempt.submitted_at)
+    seen = [each for each in (used, attempt.used) if each is not None]
+    if not seen:
         return Usage(run_s)
-    return Usage(run_s, attempt.used.cpu_s, attempt.used.rss_mb)
+    cpu_s = max(each.cpu_s for each in seen) - attempt.cpu_before_s
+    return Usage(run_s, max(0.0, cpu_s), max(each.rss_mb for each in seen))
 
 
 def _signal_name(number: int) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.config.settings import Settings
+from supervisor.worker import obituaries
 from supervisor.worker.preload import PLAN_VARIABLE
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -128,6 +129,7 @@ def prepare(settings: Settings, environ: Mapping[str, str], workspace: Path) -> 
         "modules": settings.pool.modules,
         "sys_path": _absolute_path(),
         "pythonpath": environ.get("PYTHONPATH"),
+        "obituaries": str(make_obituaries(workspace)),
         "log": {"level": settings.log.level, "format_": settings.log.format},
     }
     os.environ[PLAN_VARIABLE] = json.dumps(plan)
@@ -136,6 +138,13 @@ def prepare(settings: Settings, environ: Mapping[str, str], workspace: Path) -> 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environ.get("PYTHONPATH")]))
     process.current_process()._config["tempdir"] = str(workspace)  # type: ignore[attr-defined]  # noqa: SLF001
     forkserver.set_forkserver_preload(["supervisor.worker.preload"])
+
+
+def make_obituaries(workspace: Path) -> Path:
+    """Return the folder in which the fork server leaves what dead workers had used; make it if need be."""
+    folder = workspace / obituaries.FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:

@@ -21,7 +21,10 @@ from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
 from supervisor.pool import forkserver
 from supervisor.pool.attempt import JobListener, StopReason
+from supervisor.pool.evidence import Witness
+from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
+from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
 from supervisor.store.claims import Seat
 from supervisor.worker.wire import Call
@@ -43,6 +46,7 @@ class PoolLimits:
     """What of the configuration the pool applies; all of it can change while it runs."""
 
     max_jobs_per_worker: int = 1000
+    max_growth_mb: int = 512
     kill_grace_s: float = 2.0
     log_kb: int = 64
 
@@ -59,24 +63,11 @@ class _Entry:
     failures: int = 0
     since: float = field(default_factory=time.monotonic)
     job: Call | None = None
-    recycle_after: int = 0
+    lifetime: Lifetime = field(default_factory=lambda: Lifetime(0, 0, 1.0))
     looked_at: asyncio.Event = field(default_factory=asyncio.Event)
 
     def enter(self, state: SlotState) -> None:
         self.state, self.since = state, time.monotonic()
-
-
-@dataclass(frozen=True)
-class SlotReport:
-    """A slot as the heartbeat and the log show it; `since_s` is how long it has been in its state, in seconds."""
-
-    slot: int
-    state: str
-    pid: int
-    job: Call | None
-    since_s: float
-    rss_mb: float | None
-    """Resident memory of the worker itself."""
 
 
 class WorkerPool:
@@ -100,6 +91,7 @@ class WorkerPool:
         self._spawning = asyncio.Lock()
         self._failed_starts = 0
         self._forkserver_pid = 0
+        self._witness = Witness(self.report)
 
     @property
     def desired(self) -> int:
@@ -155,8 +147,9 @@ class WorkerPool:
         entry.job = call
         entry.slot.kill_grace_s, entry.slot.log_kb = self.limits.kill_grace_s, self.limits.log_kb
         try:
-            outcome = await entry.slot.run(call, listener)
+            outcome = self._witness.complete(await entry.slot.run(call, listener), seat.slot)
             await self._end_leftovers(entry.slot)
+            self._look_for_growth(entry)
             return outcome
         finally:
             entry.job = None
@@ -168,6 +161,16 @@ class WorkerPool:
         """Order the job on `slot` to stop; nothing happens if there is none."""
         if entry := self._slots.get(slot):
             entry.slot.stop(reason)
+
+    async def stack_of(self, slot: int) -> str | None:
+        """Return the Python stacks of the job that runs on `slot`, without stopping it; None if there is no answer."""
+        entry = self._slots.get(slot)
+        return await entry.slot.live_stacks() if entry else None
+
+    def output_of(self, slot: int, offset: int, limit: int) -> tuple[str, int] | None:
+        """Return `limit` bytes of what the job on `slot` has printed, from `offset` on, and where to go on."""
+        entry = self._slots.get(slot)
+        return entry.slot.output(offset, limit) if entry else None
 
     async def run(self) -> None:
         """Keep the table at the wanted size, until cancelled; then end all workers.
@@ -231,7 +234,8 @@ class WorkerPool:
         if not greeting["preloaded"]:
             log.warning("worker.not_preloaded", slot=entry.slot.index, hint="every worker loads its own modules")
         log.debug("worker.started", slot=entry.slot.index, pid=entry.slot.pid)
-        entry.recycle_after = round(self.limits.max_jobs_per_worker * (0.9 + 0.2 * self._random()))
+        jitter = 0.9 + 0.2 * self._random()
+        entry.lifetime = Lifetime(self.limits.max_jobs_per_worker, self.limits.max_growth_mb, jitter)
         entry.enter(SlotState.IDLE)
         self.first_worker_ready.set()
         self._look_at(entry)
@@ -285,13 +289,19 @@ class WorkerPool:
             log.warning("worker.died_idle", slot=entry.slot.index)
             await self._back_off(entry, "the worker died before its first job")
 
-    def _is_spent(self, entry: _Entry) -> bool:
-        recycle = self.limits.max_jobs_per_worker > 0 and entry.slot.jobs_done >= max(1, entry.recycle_after)
-        return entry.retiring or recycle or not entry.slot.alive
+    @staticmethod
+    def _is_spent(entry: _Entry) -> bool:
+        return entry.retiring or not entry.slot.alive or entry.lifetime.is_over(entry.slot.jobs_done)
+
+    def _is_free(self, entry: _Entry) -> bool:
+        return entry.state is SlotState.IDLE and not entry.taken and not self._is_spent(entry)
 
     @staticmethod
-    def _is_free(entry: _Entry) -> bool:
-        return entry.state is SlotState.IDLE and not entry.taken and not entry.retiring and entry.slot.alive
+    def _look_for_growth(entry: _Entry) -> None:
+        entry.lifetime.look(entry.slot.jobs_done, lambda: process_tree.rss_mb(entry.slot.pid))
+        if entry.lifetime.has_grown:
+            log.info("worker.grown", slot=entry.slot.index, pid=entry.slot.pid, grown_mb=round(entry.lifetime.grown_mb),
+                     hint="a fresh one takes over (pool.max_growth_mb)")  # fmt: skip
 
     def _look_at(self, entry: _Entry) -> None:
         entry.looked_at.set()

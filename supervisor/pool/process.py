@@ -28,7 +28,9 @@ from supervisor import process_tree
 from supervisor.pool import forkserver
 from supervisor.pool.channel import SlotChannel
 from supervisor.pool.forkserver import SafeContext
+from supervisor.process_tree import TreeUsage
 from supervisor.worker import main as child
+from supervisor.worker.obituaries import take
 
 log = structlog.get_logger("supervisor.pool.slot")
 
@@ -45,20 +47,21 @@ class WorkerStartError(Exception):
 
 @dataclass(frozen=True)
 class Exit:
-    """How a worker ended: its exit code, negative for a signal, None if unknown.
-
-    `untold` is set where the fork server ended before it could tell: then it was that death which ended the worker,
-    since every executor ends its worker when it can no longer hear of it.
-    """
+    """How a worker ended."""
 
     code: int | None
+    """Its exit code, negative for a signal, None if unknown."""
     untold: bool
+    """The fork server ended before it could tell. Then it was that death which ended the worker, since every executor
+    ends its worker when it can no longer hear of it."""
+    used: TreeUsage | None
+    """What it had used in all its life."""
 
 
 class WorkerProcess:
     """A worker from its start to its end; a new one is made for every new process."""
 
-    def __init__(self, plan: child.WorkerPlan, on_message: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, plan: child.WorkerPlan, obituaries: Path, on_message: Callable[[dict[str, Any]], None]) -> None:
         self.plan = plan
         self.pid = 0
         """The process id, from the handshake on."""
@@ -67,6 +70,7 @@ class WorkerProcess:
         self.greeting: dict[str, Any] = {}
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.channel = SlotChannel(self._take, self._silence)
+        self._obituaries = obituaries
         self._on_message = on_message
         self._broken: str | None = None
         self._executor: ProcessPoolExecutor | None = None
@@ -137,7 +141,9 @@ class WorkerProcess:
         await self._discard()
         popen = None if self._process is None else self._process._popen  # noqa: SLF001 - .exitcode hides what is untold
         code = None if popen is None else popen.poll()
-        return Exit(None if popen is None or popen.untold else code, popen is not None and popen.untold)
+        untold = popen is not None and popen.untold
+        used = take(self._obituaries, self.pid)
+        return Exit(None if untold else code, untold, used and TreeUsage(*used))
 
     async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock, spawn_limit_s: float) -> bytes:
         async with spawning:
@@ -215,8 +221,3 @@ def _result_writer(executor: Any) -> Any:
 def _manager_thread(executor: Any) -> threading.Thread | None:
     thread: threading.Thread | None = executor._executor_manager_thread  # noqa: SLF001 - it is what must have ended
     return thread
-
-
-def output_file(workspace: Path, slot: int) -> Path:
-    """Return the file that takes the output of the slot's workers."""
-    return workspace / f"slot-{slot}.out"

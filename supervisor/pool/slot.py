@@ -8,11 +8,9 @@ whole tree, then the wait for it, and only then the outcome: nobody else may get
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
+import math
 import signal
 import time
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,13 @@ from typing import Any
 import structlog
 
 from supervisor import process_tree
-from supervisor.core.outcome import AnyOutcome, Interrupted, Raised, Returned
+from supervisor.core.outcome import AnyOutcome, Crashed, Evidence, OutOfMemory, Raised, Returned, TimedOut
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
-from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, reported, usage_of
-from supervisor.pool.process import WorkerProcess, WorkerStartError, output_file
+from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, interrupted, reported
+from supervisor.pool.files import SlotFiles, as_text
+from supervisor.pool.process import WorkerProcess, WorkerStartError
+from supervisor.pool.sampler import Sampler
+from supervisor.worker import forensics, obituaries
 from supervisor.worker import main as child
 from supervisor.worker.wire import Call, Stopped, decode_outcome, encode_call
 
@@ -31,7 +32,11 @@ log = structlog.get_logger("supervisor.pool.slot")
 
 BEGIN_TIMEOUT_S = 30.0
 """From handing over a job to the worker's word that it begins."""
-
+ANSWER_TIMEOUT_S = 2.0
+"""For a worker to write its stacks to whoever asks."""
+DUMP_TIMEOUT_S = 0.1
+"""The same, when it is about to be killed."""
+STACK_BYTES = 16 * 1024
 
 _SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
 _ORDERS = {
@@ -40,6 +45,8 @@ _ORDERS = {
     StopReason.DRAIN: _SIGNALS[JobInterrupted],
     StopReason.LEASE_LOST: signal.SIGKILL,
 }
+_AT_ONCE = (StopReason.LEASE_LOST, StopReason.MEMORY)
+"""Reasons that leave no time to obey."""
 
 
 class WorkerSlot:
@@ -52,9 +59,9 @@ class WorkerSlot:
         self.jobs_done = 0
         """Jobs that the present worker has run."""
         self._modules = modules
-        self._spool = workspace / f"slot-{index}"
-        self._output = output_file(workspace, index)
-        self._output_fd = -1
+        self._workspace = workspace
+        self._files = SlotFiles(workspace, index)
+        self._asking = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._newborn: WorkerProcess | None = None
         self._attempt: Attempt | None = None
@@ -80,11 +87,10 @@ class WorkerSlot:
         `spawning` is held while there is a process whose id nobody knows yet.
         """
         try:
-            self._make_folder()
+            self._files.make()
         except OSError as error:
             raise WorkerStartError(f"{type(error).__name__}: {error}") from error
-        plan = child.WorkerPlan(self.index, str(self._spool), str(self._output), self._modules)
-        self._newborn = WorkerProcess(plan, self._on_message)
+        self._newborn = WorkerProcess(self._plan(), self._workspace / obituaries.FOLDER, self._on_message)
         try:
             await self._newborn.start(spawning, spawn_limit_s)
             self._worker, self.jobs_done = self._newborn, 0
@@ -102,57 +108,83 @@ class WorkerSlot:
         if self._worker is not None:
             await self._worker.close()
             self._worker = None
-        self._close_output()
-        shutil.rmtree(self._spool, ignore_errors=True)
+        self._files.remove()
 
-    def _make_folder(self) -> None:
-        shutil.rmtree(self._spool, ignore_errors=True)
-        self._spool.mkdir(mode=0o700, parents=True)
-        self._close_output()
-        # held open from before the worker is there: a handler may remove or replace what stands at the path
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        self._output_fd = os.open(self._output, flags, 0o600)
-
-    def _close_output(self) -> None:
-        if self._output_fd >= 0:
-            os.close(self._output_fd)
-            self._output_fd = -1
-        self._output.unlink(missing_ok=True)
+    def _plan(self) -> child.WorkerPlan:
+        files = self._files
+        return child.WorkerPlan(
+            slot=self.index,
+            spool=str(files.spool),
+            output=str(files.output.path),
+            stacks=str(files.stacks.path),
+            live_stacks=str(files.live_stacks.path),
+            modules=self._modules,
+        )
 
     async def run(self, call: Call, listener: JobListener) -> AnyOutcome:
         """Run one job on the present worker and return how it ended."""
         assert self._worker is not None, "start() comes first"
         assert self._attempt is None, f"slot {self.index} is running a job already"
-        os.ftruncate(self._output_fd, 0)
+        self._files.clear()
         attempt = self._attempt = Attempt(call, listener, time.monotonic())
         self._later(BEGIN_TIMEOUT_S, self._kill_if_not_begun)
+        sampler = Sampler(self._worker.pid, call.memory_limit_mb, attempt.see, self._stop_for_memory)
+        sampler.start()
         try:
             result = self._worker.submit(encode_call(call))
             ends: set[asyncio.Future[Any]] = {result, self._worker.died}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             outcome = await self._conclude(self._worker, attempt, result)
         finally:
+            sampler.stop()
             for timer in attempt.timers:
                 timer.cancel()
             self._attempt = None
         self.jobs_done += 1
-        return replace(outcome, logs=self._read_output())
+        stack = self._files.stacks.head(STACK_BYTES) or None
+        evidence = Evidence(stack) if isinstance(outcome, Crashed | TimedOut | OutOfMemory) else None
+        return replace(outcome, logs=self._files.output.tail(self.log_kb * 1024), evidence=evidence)
 
     def stop(self, reason: StopReason) -> None:
         """Order the running job to stop; the worker is killed `kill_grace_s` later. The first order counts.
 
-        A lost lease gives no grace: somebody else may be running the job already.
+        A lost lease gives no grace: somebody else may be running the job already. Nor does memory that runs out.
         """
         attempt = self._attempt
         if attempt is None or self._worker is None or not self._worker.alive:
             return
-        if attempt.ordered is None:
+        if attempt.ordered is None or reason is StopReason.LEASE_LOST:
             attempt.ordered = reason
-            self._worker.signal(_ORDERS[reason])
-            self._later(0 if reason is StopReason.LEASE_LOST else self.kill_grace_s, self._kill)
-        elif reason is StopReason.LEASE_LOST:
-            attempt.ordered = reason
+            if reason is StopReason.TIMEOUT:  # where it is now says more than where its tidying up will be
+                self._worker.signal(forensics.END_SIGNAL)
+            if reason in _ORDERS:
+                self._worker.signal(_ORDERS[reason])
+        if reason in _AT_ONCE:
             self._kill()
+        elif attempt.ordered is reason:
+            self._later(self.kill_grace_s, self._kill)
+
+    async def live_stacks(self) -> str | None:
+        """Return the Python stacks of the worker's threads while it runs; None if it does not answer."""
+        async with self._asking:
+            if self._attempt is None or self._worker is None or not self._worker.alive:
+                return None
+            self._files.live_stacks.clear()
+            self._worker.signal(forensics.LIVE_SIGNAL)
+            written = await self._files.live_stacks.until_written(ANSWER_TIMEOUT_S)
+            return self._files.live_stacks.head(STACK_BYTES) if written and self.alive else None
+
+    def output(self, offset: int, limit: int) -> tuple[str, int] | None:
+        """Return what the running job has printed from byte `offset` on, and where to go on; None without a job."""
+        if self._attempt is None:
+            return None
+        data = self._files.output.read(offset, limit)
+        return as_text(data), offset + len(data)
+
+    def _stop_for_memory(self, used_mb: float) -> None:
+        if self._attempt is not None:
+            self._attempt.over_mb = used_mb
+            self.stop(StopReason.MEMORY)
 
     def _later(self, delay_s: float, action: Any) -> None:
         assert self._attempt is not None
@@ -167,7 +199,15 @@ class WorkerSlot:
         if self._attempt is not None and not self._attempt.killed:
             self._attempt.killed = True
             assert self._worker is not None, "a job runs on a worker"
-            self._spawn(self._attempt, _measure_and_kill(self._attempt, self._worker))
+            self._spawn(self._attempt, self._look_and_kill(self._attempt, self._worker))
+
+    async def _look_and_kill(self, attempt: Attempt, worker: WorkerProcess) -> None:
+        if attempt.ordered in (StopReason.TIMEOUT, StopReason.MEMORY) and not self._files.stacks.size:
+            worker.signal(forensics.END_SIGNAL)
+            await self._files.stacks.until_written(DUMP_TIMEOUT_S)
+        if used := await asyncio.to_thread(process_tree.measure, worker.pid):
+            attempt.see(used)
+        await worker.kill()
 
     def _spawn(self, attempt: Attempt, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"slot {self.index}")
@@ -180,6 +220,7 @@ class WorkerSlot:
             return
         if "started" in message:
             attempt.begun_at = time.monotonic()
+            attempt.cpu_before_s = _seconds(message.get("cpu_s"))
             self._later(attempt.call.timeout_s, lambda: self.stop(StopReason.TIMEOUT))
         elif "progress" in message:
             attempt.listener.on_progress(message["progress"])
@@ -189,7 +230,7 @@ class WorkerSlot:
             self._spawn(attempt, self._answer(attempt, message))
 
     async def _answer(self, attempt: Attempt, request: dict[str, Any]) -> None:
-        fields = await attempt.listener.answer(request, self._spool)
+        fields = await attempt.listener.answer(request, self._files.spool)
         if self._worker is not None:
             self._worker.channel.reply(request, fields)
 
@@ -208,12 +249,12 @@ class WorkerSlot:
         ended = await worker.close()
         await _all_done(attempt.tasks)
         if ended.untold and not attempt.killed:
-            return Interrupted(reason="the fork server died", usage=usage_of(attempt))
-        return died(attempt, ended.code)
+            return interrupted(attempt, "the fork server died")
+        return died(attempt, ended.code, ended.used)
 
     def _decode(self, attempt: Attempt, data: bytes) -> AnyOutcome | None:
         try:
-            return reported(attempt, self._keep_file(decode_outcome(data, self._spool)))
+            return reported(attempt, self._keep_file(decode_outcome(data, self._files.spool)))
         except (ValueError, OSError) as error:
             log.warning("worker.nonsense", slot=self.index, reason=str(error))
             return None
@@ -222,21 +263,12 @@ class WorkerSlot:
         """Move a large result out of the spool folder, which belongs to the slot's next job from now on."""
         if not isinstance(said, Returned) or said.spool_file is None:
             return said
-        kept = self._spool.parent / f"result-{uuid.uuid4().hex}.json"
-        Path(said.spool_file).replace(kept)
-        return replace(said, spool_file=str(kept))
-
-    def _read_output(self) -> str:
-        """Return the last `log_kb` kilobytes of what the attempt printed."""
-        size = os.fstat(self._output_fd).st_size
-        kept = self.log_kb * 1024
-        data = os.pread(self._output_fd, kept, max(0, size - kept))
-        return data.decode("utf-8", "replace").replace("\0", "�")
+        return replace(said, spool_file=self._files.keep(said.spool_file))
 
 
-async def _measure_and_kill(attempt: Attempt, worker: WorkerProcess) -> None:
-    attempt.used = await asyncio.to_thread(process_tree.measure, worker.pid)
-    await worker.kill()
+def _seconds(value: object) -> float:
+    """Read a number of a worker's, which may say anything."""
+    return value if isinstance(value, float) and math.isfinite(value) else 0.0
 
 
 async def _all_done(tasks: set[asyncio.Task[None]]) -> None:

@@ -42,6 +42,17 @@ fencing token. Every write about a claimed job filters on it. `expires_at` is in
 `{n, token, supervisor, host, slot, pid, started_at, ended_at, outcome, error, usage, logs}`. `outcome` is `completed`,
 `interrupted` or an error kind; `logs` is the end of what the attempt printed (`limits.log_kb`).
 
+`usage` counts subprocesses: `cpu_s` in seconds; `peak_rss_mb` in megabytes, the most that was seen of the worker and
+its subprocesses together. It is there for a worker that died, too.
+
+An attempt that crashed, timed out or ran out of memory has `evidence`:
+
+| field | meaning |
+|---|---|
+| `stack` | the Python stacks of all threads at the end, as `faulthandler` writes them; null where none could be had: SIGKILL, `os._exit` |
+| `oom_killed` | whether the kernel killed the worker because memory ran out; null where it keeps no count |
+| `machine` | `{load_1m, cores, memory_available_mb, others}`; `others` is what ran in the other slots: `[{slot, handler, job_id, rss_mb}]` |
+
 ## `error`
 
 `{kind, code, type, message, traceback, exit_code, signal}`, of the latest failed attempt; removed when a later one

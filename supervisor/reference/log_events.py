@@ -37,6 +37,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "config.warning": ("warning", "the configuration is allowed and likely to hurt", "reason"),
     "database.back": ("info", "the database answers again", "during"),
     "database.connected": ("info", "at start; passwords are left out", "uri, database"),
+    "database.given_up": (
+        "error",
+        "no answer for `mongo.give_up_s`: the supervisor exits with 3, its leases are left to expire",
+        "silent_s, hint",
+    ),
     "database.index_missing": (
         "warning",
         "at start, in a collection with jobs: run `init`",
@@ -65,7 +70,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "job.request_failed": ("warning", "a worker's request for a file failed", "job_id, request, reason"),
     "job.started": ("debug", "a job was handed to a worker", "job_id, handler, attempt, slot"),
     "job.too_large_to_explain": ("debug", "a document near 16 MB has no room for the reason it failed", "reason"),
-    "job.unrecorded": ("error", "at the end: an outcome could not be recorded", "job_id, hint"),
+    "job.unrecorded": ("error", "at the end: an outcome could not be recorded", "job_id, finished, hint"),
     "lease.expiring": ("error", "a lease could not be renewed in time; the job is stopped", "job_id, hint"),
     "lease.lost": ("warning", "somebody else has the job; it is stopped here", "job_id, slot"),
     "lease.renewal_failed": ("warning", "leases could not be renewed; tried again in a second", "reason, jobs"),
@@ -88,6 +93,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "supervisor.stopped": ("info", "at the end", "counts"),
     "wakeup.stream_ended": ("debug", "the change stream ended; polling covers until it is open again", "reason"),
     "worker.died_idle": ("warning", "a worker died while it had no job; nobody is charged", "slot"),
+    "worker.grown": (
+        "info",
+        "a worker has gathered too much memory; a fresh one takes over",
+        "slot, pid, grown_mb, hint",
+    ),
     "worker.nonsense": ("warning", "a worker sent what cannot be read; it is not believed", "slot, reason"),
     "worker.not_preloaded": ("warning", "the fork server's modules did not reach a worker", "slot, hint"),
     "worker.setup_failed": ("warning", "a setup hook failed; jobs of its module will say so", "slot, name, traceback"),

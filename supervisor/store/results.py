@@ -8,7 +8,7 @@ entry of `attempts` carries our token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bson import ObjectId
@@ -255,6 +255,8 @@ def _with_entry(ended: Ended, usage: dict[str, Any]) -> dict[str, Any]:
         "usage": usage,
         "logs": change.ended.logs,
     }
+    if change.ended.evidence is not None:
+        entry["evidence"] = asdict(change.ended.evidence)
     dated = {"$mergeObjects": [{"$literal": entry}, {"started_at": "$started_at", "ended_at": "$$NOW"}]}
     so_far = {"$cond": [{"$isArray": "$attempts"}, "$attempts", []]}
     return {"$slice": [{"$concatArrays": [so_far, [dated]]}, -MAX_ATTEMPT_ENTRIES]}

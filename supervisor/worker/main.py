@@ -33,7 +33,7 @@ from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usag
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
 from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
-from supervisor.worker import preload
+from supervisor.worker import forensics, obituaries, preload
 from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch, storable
 from supervisor.worker.meter import Meter
 from supervisor.worker.results import NotStorableError, encode_result
@@ -53,11 +53,17 @@ STOP_SIGNALS: dict[int, type[JobStopped]] = {
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a new worker is told: its place, its folder for files, the file for its output, the modules to import."""
+    """What a new worker is told: its place, its files, the modules to import."""
 
     slot: int
     spool: str
+    """Folder for files on their way."""
     output: str
+    """File for what it and its subprocesses print."""
+    stacks: str
+    """File for the Python stacks at its end."""
+    live_stacks: str
+    """File for the Python stacks that somebody asks for."""
     modules: tuple[str, ...]
 
 
@@ -79,10 +85,13 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
     """Make this fresh process a worker; one that cannot be set up says why and exits."""
     global _worker  # noqa: PLW0603 - there is one worker in a process, and the executor calls plain functions
     try:
+        obituaries.stop_keeping()
         os.setsid()
         become_subreaper()
         _die_with_supervisor()
+        forensics.be_killed_first()
         _redirect_output(plan.output)
+        forensics.arm(plan.stacks, plan.live_stacks)
         _worker = Worker(plan, channel)
         _install_signals(_worker.switch)
         import_modules(plan.modules)
@@ -112,7 +121,7 @@ def run_handler(data: bytes) -> bytes:
     call = decode_call(data)
     worker.link.forget_progress()
     worker.switch.reset()
-    worker.link.send({"started": True})
+    worker.link.send({"started": True, "cpu_s": meter.cpu_before_s})
     outcome = _run(worker, call)
     if os.getpid() != pid:  # the handler forked and its copy came back here; two processes must not serve one queue
         os._exit(0)

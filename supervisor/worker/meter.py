@@ -13,7 +13,8 @@ class Meter:
     """Measures from its making on: CPU seconds with ended subprocesses, and the peak of resident memory."""
 
     def __init__(self) -> None:
-        self._cpu_s = _cpu_s()
+        self.cpu_before_s = _cpu_s()
+        """What the process had used before, in seconds."""
         self._children_mb = _children_peak_mb()
         self._resettable = _reset_peak()
 
@@ -22,7 +23,7 @@ class Meter:
         peaks = [self._peak_mb()]
         if (children_mb := _children_peak_mb()) > self._children_mb:  # the kernel keeps only the highest ever
             peaks.append(children_mb)
-        return Usage(run_s, _cpu_s() - self._cpu_s, max(peaks))
+        return Usage(run_s, _cpu_s() - self.cpu_before_s, max(peaks))
 
     def _peak_mb(self) -> float:
         if self._resettable:

@@ -22,7 +22,7 @@ from typing import Any
 
 PLAN_VARIABLE = "MONGO_JOB_SUPERVISOR_PRELOAD"
 """Environment variable with the plan, as JSON: {"modules": [...], "sys_path": [...], "pythonpath": str | null,
-"log": {"level": ..., "format_": ...}}."""
+"obituaries": folder, "log": {"level": ..., "format_": ...}}."""
 
 
 @dataclass
@@ -65,8 +65,10 @@ def settle(plan: dict[str, Any]) -> None:
     """Take this process out of its terminal's reach, and see to it that nothing below outlives it."""
     from supervisor import logs  # noqa: PLC0415 - as above
     from supervisor.process_tree import become_subreaper, kill_descendants  # noqa: PLC0415
+    from supervisor.worker import obituaries  # noqa: PLC0415
 
     logs.configure(**plan["log"])
+    obituaries.keep(plan["obituaries"])
 
     os.setsid()  # a Ctrl-C or a closed terminal is for the supervisor to handle
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

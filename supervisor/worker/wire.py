@@ -43,6 +43,8 @@ class Call:
     settings: dict[str, Any]
     payload: bytes
     result_inline_bytes: int
+    memory_limit_mb: int = 0
+    """Of the worker with its subprocesses; 0 = none."""
     trace: str | None = None
 
 

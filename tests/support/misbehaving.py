@@ -346,3 +346,49 @@ def forges_pickle(payload: dict) -> dict:
     frame.f_locals["result_queue"]._writer.send(Forged(payload["canary"]))
     time.sleep(30)
     return {}
+
+
+@handler("burns_and_segfaults")
+def burns_and_segfaults(payload: dict) -> dict:
+    """Use CPU and memory, say something, and die deep in a call."""
+    print("the last words")
+    hoard = bytearray(payload["mb"] << 20)
+    hoard[::4096] = b"x" * len(hoard[::4096])
+    _busy(payload["seconds"])
+    _deep_in_a_call()
+    return {"bytes": len(hoard)}
+
+
+def _deep_in_a_call() -> None:
+    ctypes.string_at(0)
+
+
+@handler("hoards")
+def hoards(payload: dict) -> dict:
+    """Take `mb_per_s` megabytes a second, for ever, in this process or in a subprocess."""
+    program = (
+        "import time\nhoard = []\n"
+        f"while True:\n    hoard.append(b'x' * ({payload['mb_per_s']} << 20 >> 4))\n    time.sleep(1 / 16)\n"
+    )
+    if payload.get("in_a_child"):
+        subprocess.run([sys.executable, "-c", program], check=True)
+    exec(program)
+    return {}
+
+
+@handler("holds")
+def holds(payload: dict) -> dict:
+    """Hold some megabytes for a while, and return."""
+    hoard = b"x" * (payload["mb"] << 20)
+    time.sleep(payload["seconds"])
+    return {"bytes": len(hoard)}
+
+
+LEAK: list[bytes] = []
+
+
+@handler("leaks")
+def leaks(payload: dict) -> dict:
+    """Keep some megabytes for ever, as a handler with a bug does."""
+    LEAK.append(b"x" * (payload["mb"] << 20))
+    return {"pid": os.getpid()}

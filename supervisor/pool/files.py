@@ -1,0 +1,107 @@
+"""The files of one slot: a folder for files on their way, the output of its workers, and their Python stacks.
+
+Workers can write to all of them, so what is in them is read as bytes of a stranger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+_LOOK_EVERY_S = 0.01
+
+
+class HeldFile:
+    """A file that workers append to, held open from before they are there: they may remove or replace the path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Make it anew. Raises OSError."""
+        self.close()
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o600)
+
+    def close(self) -> None:
+        """Remove it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self.path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget what it holds."""
+        os.ftruncate(self._descriptor, 0)
+
+    @property
+    def size(self) -> int:
+        """Bytes in it."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes from `offset` on."""
+        return os.pread(self._descriptor, limit, offset)
+
+    def head(self, limit: int) -> str:
+        """Return the first `limit` bytes as text."""
+        return as_text(self.read(0, limit))
+
+    def tail(self, limit: int) -> str:
+        """Return the last `limit` bytes as text."""
+        return as_text(self.read(max(0, self.size - limit), limit))
+
+    async def until_written(self, timeout_s: float) -> bool:
+        """Wait until something is in it and nothing more is coming; tell whether that happened in time."""
+        deadline, before = time.monotonic() + timeout_s, 0
+        while time.monotonic() < deadline:  # a file tells nobody that it was written to
+            await asyncio.sleep(_LOOK_EVERY_S)
+            now = self.size
+            if now and now == before:
+                return True
+            before = now
+        return bool(before)
+
+
+class SlotFiles:
+    """The files of the slot `index`, in the supervisor's workspace."""
+
+    def __init__(self, workspace: Path, index: int) -> None:
+        self.spool = workspace / f"slot-{index}"
+        self.output = HeldFile(workspace / f"slot-{index}.out")
+        self.stacks = HeldFile(workspace / f"slot-{index}.stacks")
+        self.live_stacks = HeldFile(workspace / f"slot-{index}.live")
+
+    def make(self) -> None:
+        """Make all of them anew, for a new worker. Raises OSError."""
+        shutil.rmtree(self.spool, ignore_errors=True)
+        self.spool.mkdir(mode=0o700, parents=True)
+        for file in (self.output, self.stacks, self.live_stacks):
+            file.open()
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        for file in (self.output, self.stacks, self.live_stacks):
+            file.close()
+        shutil.rmtree(self.spool, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Forget what an earlier attempt has written."""
+        self.output.clear()
+        self.stacks.clear()
+
+    def keep(self, path: str) -> str:
+        """Move a file out of the spool folder, which belongs to the slot's next job soon; return its new path."""
+        kept = self.spool.parent / f"result-{uuid.uuid4().hex}.json"
+        Path(path).replace(kept)
+        return str(kept)
+
+
+def as_text(data: bytes) -> str:
+    """Return what a worker wrote as text that the database can store."""
+    return data.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
