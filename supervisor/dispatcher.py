@@ -86,8 +86,11 @@ class Dispatcher:
             if not self._failing:
                 log.warning("database.unavailable", during="claiming", reason=first_line(error))
             self._failing = True
+            self._live.outage.failed(error)
             await asyncio.sleep(_RETRY_S)
             return []
+        if claims:  # else perhaps nothing was asked
+            self._live.outage.answered()
         if self._failing:
             self._failing = False
             log.info("database.back", during="claiming")

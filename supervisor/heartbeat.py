@@ -69,6 +69,9 @@ class Heartbeat:
             await self._store.beat(self.report())
         except PyMongoError as error:
             log.debug("heartbeat.failed", reason=first_line(error))
+            self._live.outage.failed(error)
+        else:
+            self._live.outage.answered()
 
     def report(self) -> dict[str, Any]:
         """Return the heartbeat document without its id and its times."""

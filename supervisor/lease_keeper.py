@@ -57,6 +57,7 @@ class LeaseKeeper:
                 await self.renew()
             except PyMongoError as error:
                 log.warning("lease.renewal_failed", reason=first_line(error), jobs=len(self._live.executions))
+                self._live.outage.failed(error)
                 await asyncio.sleep(min(RETRY_EVERY_S, self._live.settings.lease.seconds / 8))
             else:
                 await self._until_due(begun)
@@ -71,6 +72,8 @@ class LeaseKeeper:
         executions = list(self._live.executions)
         sent_at, lease_s = boot_time_s(), self._live.settings.lease.seconds
         lost = await self._store.renew([execution.claim.job for execution in executions], lease_s)
+        if executions:  # without any, nothing was asked
+            self._live.outage.answered()
         for execution in executions:
             if execution.claim.job not in lost:
                 execution.trusted_until = sent_at + lease_s

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from supervisor.config.settings import Settings
 from supervisor.core.transitions import Transition
 from supervisor.execution import Execution
+from supervisor.outage import Outage
 from supervisor.registry import HandlerSpec
 from supervisor.store.controls import EVERY, Pause
 
@@ -26,6 +27,8 @@ class Live:
         self.executions: set[Execution] = set()
         self.paused: Mapping[str, Pause] | None = None
         """The pauses in force by handler; None until they have been read once."""
+        self.outage = Outage(settings.mongo)
+        """Told by whoever asks the database often; knows when to give up."""
         self.claiming = asyncio.Lock()
         """Held from the start of a claim until its jobs stand in `executions`."""
         self.counts: Counter[str] = Counter()

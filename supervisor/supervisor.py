@@ -23,6 +23,7 @@ from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import Controls
 from supervisor.dispatcher import Dispatcher
+from supervisor.errors import DatabaseUnreachableError
 from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
@@ -98,6 +99,7 @@ class Supervisor:
         self._serve(parts.recorder.run(), "recorder")
         self._serve(parts.lease_keeper.run(), "lease keeper")
         self._serve(parts.heartbeat.run(), "heartbeat")
+        self._serve(parts.live.outage.run(), "outage")
         pool = self._serve(parts.pool.run(), "pool")
         self._serve(parts.wakeup.run(), "wakeup")
         self._serve(parts.controls.run(), "controls")
@@ -112,6 +114,9 @@ class Supervisor:
             log.info("supervisor.ready", workers=parts.pool.desired, handlers=sorted(parts.live.handlers))
             await self._until(self._drain.wait())
             await self._drain_jobs(dispatcher)
+        except DatabaseUnreachableError:
+            self._name_unrecorded()
+            raise
         finally:
             await _end(pool)
             await self._end_services()
@@ -168,8 +173,12 @@ class Supervisor:
             execution.stop(StopReason.DRAIN)
         grace_s = self._parts.pool.limits.kill_grace_s + RECORD_TIMEOUT_S
         await self._until(_first_of(self._jobs_ended(), asyncio.sleep(grace_s)))
+        self._name_unrecorded()
+
+    def _name_unrecorded(self) -> None:
         for execution in self._parts.live.executions:
-            log.error("job.unrecorded", job_id=str(execution.claim.job.id), hint="its lease is left to expire")
+            log.error("job.unrecorded", job_id=str(execution.claim.job.id), finished=execution.finished,
+                      hint="its lease is left to expire")  # fmt: skip
 
     async def _jobs_ended(self) -> None:
         if tasks := self._parts.dispatcher.tasks:

@@ -1,5 +1,6 @@
 """A database that is away at the start or for a while, and workers that cannot start."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -166,6 +167,30 @@ def test_term_while_the_database_is_away_ends_all_the_same(tmp_path: Path) -> No
         assert supervisor.stop(timeout_s=25) == 0
         gone(family)
         assert supervisor.events("job.unrecorded")
+    finally:
+        supervisor.end()
+        mongod.stop()
+
+
+def test_a_database_that_stays_away_is_given_up_with_exit_code_3_and_the_loss_is_named(tmp_path: Path) -> None:
+    mongod = start_mongod(tmp_path)
+    config = configuration(mongod.uri, "given_up", mongo={"give_up_s": 2}, lease={"seconds": 60})
+    supervisor = RunningSupervisor(tmp_path / "supervisor", config).start()
+    try:
+        with jobs_in(mongod.uri, "given_up") as jobs:
+            finishing, running = jobs.insert("sleeps", {"seconds": 1}), jobs.insert("sleeps", {"seconds": 60})
+            supervisor.wait_for("job.started", count=2)
+        family = supervisor.family()
+        mongod.kill()
+        assert supervisor.process.wait(30) == 3
+        gone(family)
+        assert last_line(supervisor) == f"error: MongoDB at {mongod.uri} has not answered for 2 s (mongo.give_up_s)"
+        *logged, _said = supervisor.output().splitlines()
+        assert "Traceback" not in supervisor.output()
+        events = [json.loads(line) for line in logged]
+        assert [entry["silent_s"] for entry in events if entry["event"] == "database.given_up"] == [2]
+        lost = {entry["job_id"]: entry["finished"] for entry in events if entry["event"] == "job.unrecorded"}
+        assert lost == {str(finishing): True, str(running): False}
     finally:
         supervisor.end()
         mongod.stop()

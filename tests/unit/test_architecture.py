@@ -153,6 +153,8 @@ DATABASE_EXCEPTIONS = {
     "supervisor.execution imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.heartbeat imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.lease_keeper imports pymongo.errors.PyMongoError": AN_ERROR,
+    "supervisor.outage imports pymongo.errors.OperationFailure": "an error reply is an answer all the same",
+    "supervisor.outage imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.reaper imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.supervisor imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,

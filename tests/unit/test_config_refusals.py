@@ -52,6 +52,7 @@ def _in_an_empty_directory(tmp_path, monkeypatch):
         ("[retry]\nmax_attempts = 0", "[retry] max_attempts = 0: must be an integer from 1 to 1000000000"),
         ("[retention]\nfailed_days = -1", "[retention] failed_days = -1: must be a number from 0 to 36500"),
         ("[limits]\npayload_kb = 0", "[limits] payload_kb = 0: must be an integer from 1 to 16000"),
+        ("[mongo]\ngive_up_s = -1", "[mongo] give_up_s = -1: must be a number from 0 to 31536000"),
         (
             '[mongo]\ndatabase = "a b"',
             '[mongo] database = "a b": must be a database name: 1 to 63 characters without / \\ . " $ or spaces',

@@ -1,0 +1,57 @@
+"""Knowing since when the database has been silent, and when that has been long enough to give up.
+
+Fed by those who ask it all the time: the heartbeat, renewals and claims. What it answers is no matter here: also a
+refusal says that it is there, and a supervisor that waits goes on by itself when the reason is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from pymongo.errors import OperationFailure, PyMongoError
+
+from supervisor.config.settings import MongoSettings
+from supervisor.errors import DatabaseUnreachableError
+
+log = structlog.get_logger("supervisor.outage")
+
+
+class Outage:
+    """Ends the supervisor when no call has been answered for `mongo.give_up_s` seconds; 0 waits for ever.
+
+    Counted from the first call that failed, not from the last answer: a supervisor that was itself stopped for a while
+    has not asked meanwhile.
+    """
+
+    def __init__(self, settings: MongoSettings, now: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._now = now
+        self._silent_since: float | None = None
+        self._over = asyncio.Event()
+
+    def answered(self) -> None:
+        """Note that a call to the database was answered."""
+        self._silent_since = None
+
+    def failed(self, error: PyMongoError) -> None:
+        """Note that a call failed with `error`."""
+        if isinstance(error, OperationFailure):
+            self.answered()
+            return
+        now = self._now()
+        if self._silent_since is None:
+            self._silent_since = now
+        if 0 < self._settings.give_up_s <= now - self._silent_since:
+            self._over.set()
+
+    async def run(self) -> None:
+        """Wait until it is time to give up; raises DatabaseUnreachableError then, and never returns."""
+        await self._over.wait()
+        for_s = self._settings.give_up_s
+        log.error("database.given_up", silent_s=for_s, hint="its leases are left to expire; others will run its jobs")
+        raise DatabaseUnreachableError(
+            f"MongoDB at {self._settings.redacted_uri} has not answered for {for_s:g} s (mongo.give_up_s)"
+        )
