@@ -14,8 +14,10 @@ from pymongo.errors import PyMongoError
 
 from supervisor.core.job import Job
 from supervisor.core.outcome import Lost
+from supervisor.core.primary import PrimaryWatch, Sighting
 from supervisor.core.retry import RetryPolicy
 from supervisor.core.transitions import decide
+from supervisor.execution import boot_time_s
 from supervisor.host import is_dead
 from supervisor.limits import limits_of
 from supervisor.live import Live
@@ -54,6 +56,7 @@ class Reaper:
         self._claims = claims
         self._presence = presence
         self._random = random
+        self._primary = PrimaryWatch()
         self._rounds = 0
 
     async def run(self) -> None:
@@ -75,10 +78,23 @@ class Reaper:
             claim_key(job.id, job.token) for job in held
         }  # their outcome is being recorded, or the guard stops them
         expired = [each for each in await self._leases.expired() if claim_key(each[0].id, each[0].token) not in ours]
-        await self._release(expired, "its lease expired", only_if_expired=True)
+        if await self._clock_is_believed():  # asked last: the driver may have found `expired` on a new primary
+            await self._release(expired, "its lease expired", only_if_expired=True)
         if self._rounds % SWEEP_EVERY_ROUNDS == 1:
             await self._claims.set_aside_unreachable()
             await self._presence.forget_silent(SILENT_S)
+
+    async def _clock_is_believed(self) -> bool:
+        """Look at the primary; tell whether what its clock says of leases is true."""
+        asked_s = boot_time_s()
+        election, clock_s = await self._leases.ask_primary()
+        sighting = Sighting(election, clock_s, asked_s, boot_time_s())
+        lease_s = self._live.settings.lease.seconds
+        if change := self._primary.see(sighting, lease_s):
+            say = log.warning if change.jump_s else log.info
+            say("database.clock_doubted", new_primary=change.new_primary, jump_s=round(change.jump_s, 1),
+                hint=f"no lease is taken for expired for {lease_s:g} s")  # fmt: skip
+        return self._primary.believes(sighting)
 
     async def release_dead_predecessors(self, host: str) -> None:
         """At start: release at once what a supervisor that died on this host was running. Raises PyMongoError."""

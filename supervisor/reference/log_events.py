@@ -36,6 +36,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     ),
     "config.warning": ("warning", "the configuration is allowed and likely to hurt", "reason"),
     "database.back": ("info", "the database answers again", "during"),
+    "database.clock_doubted": (
+        "info, warning",
+        "a new primary, or its clock has jumped: its leases get the time of one to be renewed before any is released",
+        "new_primary, jump_s, hint",
+    ),
     "database.connected": ("info", "at start; passwords are left out", "uri, database"),
     "database.given_up": (
         "error",

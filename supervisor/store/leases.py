@@ -54,6 +54,11 @@ class LeaseStore:
         found = [to_orphan(document) for document in mine]
         return [(job, seat) for job, seat, _ in filter(None, found) if claim_key(job.id, job.token) not in claims]
 
+    async def ask_primary(self) -> tuple[Any, float]:
+        """Return the id of the election that made the primary, and its clock in seconds since 1970."""
+        hello = await self._jobs.database.client.admin.command("hello")
+        return hello.get("electionId"), hello["localTime"].timestamp()
+
     async def expired(self, limit: int = 100) -> list[tuple[Job, Seat, Owner]]:
         """Return jobs whose lease has run out, whoever held it."""
         documents = await self._processing(EXPIRED, limit)
