@@ -38,7 +38,7 @@ class Outage:
 
     def failed(self, error: PyMongoError) -> None:
         """Note that a call failed with `error`."""
-        if isinstance(error, OperationFailure):
+        if isinstance(error, OperationFailure) and not error.timeout:  # the driver's own deadline is of this class too
             self.answered()
             return
         now = self._now()

@@ -34,7 +34,8 @@ from supervisor.errors import DatabaseUnreachableError
 POLL_S = 0.02
 WATCH_S = 0.5  # how soon a user notices that the keeper is gone
 WATCH_AFTER_FAILURE_S = 5.0
-PROBE_TIMEOUT_MS = 2000
+PROBE_OPTIONS: dict[str, Any] = dict.fromkeys(("timeoutMS", "serverSelectionTimeoutMS", "socketTimeoutMS"), 2000)
+"""All three: closing the client is not a call that `timeoutMS` would end."""
 ALREADY_INITIALIZED = 23
 KEPT_ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 
@@ -182,7 +183,7 @@ class EmbeddedMongo:
         if not keeper.listening(str(directory.socket_path(self.data_dir))):
             return False
         try:
-            with MongoClient[dict[str, Any]](self._uri, timeoutMS=PROBE_TIMEOUT_MS) as client:
+            with MongoClient[dict[str, Any]](self._uri, **PROBE_OPTIONS) as client:
                 hello = client.admin.command("hello")
                 if hello.get("isreplicaset"):  # started with --replSet, and not initiated
                     _initiate(client)

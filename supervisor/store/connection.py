@@ -35,6 +35,7 @@ def client_options(wait_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
         "timeoutMS": int(CALL_TIMEOUT_S * 1000),
         "serverSelectionTimeoutMS": int(min(wait_s, CALL_TIMEOUT_S) * 1000),
         "connectTimeoutMS": 3000,
+        "socketTimeoutMS": int(CALL_TIMEOUT_S * 1000),  # for what `timeoutMS` leaves out: closing cursors and clients
         "maxPoolSize": 8,
         "w": "majority",
         "journal": True,

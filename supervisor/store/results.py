@@ -7,14 +7,15 @@ entry of `attempts` carries our token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bson import ObjectId
 from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
-from pymongo import UpdateOne
+from pymongo import UpdateOne, timeout
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, OperationFailure
@@ -23,6 +24,7 @@ from supervisor.core.job import ENDED, MAX_ATTEMPT_ENTRIES, Job, Status
 from supervisor.core.outcome import Returned
 from supervisor.core.transitions import Transition
 from supervisor.store.claims import Owner, Seat, server_time_in
+from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.schema import ACTIVE
 
 EXPIRED = {"lease.expires_at": {"$type": "date"}, "$expr": {"$lte": ["$lease.expires_at", "$$NOW"]}}
@@ -42,7 +44,8 @@ class ResultStore:
     """Applies transitions of claimed jobs."""
 
     def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
-        self._client = database.client
+        self._session = database.client.start_session(causal_consistency=False)
+        self._transaction = asyncio.Lock()
         self._jobs = database[collection]
 
     async def apply(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
@@ -98,15 +101,24 @@ class ResultStore:
                 await self._jobs.insert_many(wanted, session=session)
             return bool(update.matched_count)
 
-        async with self._client.start_session() as session:
-            try:
-                if await session.with_transaction(both):
-                    return True
-            except (InvalidDocument, OperationFailure) as error:
-                if isinstance(error, OperationFailure) and error.code not in _REFUSED:
-                    raise
-                return ResultRefusedError(str(error)[:500])
+        try:
+            if await self._in_transaction(both):
+                return True
+        except (InvalidDocument, OperationFailure) as error:
+            if isinstance(error, OperationFailure) and error.code not in _REFUSED:
+                raise
+            return ResultRefusedError(str(error)[:500])
         return await self._is_recorded(ended)
+
+    async def _in_transaction(self, steps: Callable[[AsyncClientSession], Awaitable[bool]]) -> bool:
+        """Do `steps` in a transaction, within the deadline of a call: the driver would repeat it for two minutes.
+
+        All share a session, since a session's next transaction ends one that a lost reply has left open. In another
+        session it would block the job, and renewals of its lease, for the minute until the server ends it.
+        """
+        async with self._transaction:
+            with timeout(CALL_TIMEOUT_S):
+                return await self._session.with_transaction(steps)
 
     async def _not_yet_enqueued(
         self, followers: Sequence[dict[str, Any]], parent: Job, session: AsyncClientSession

@@ -1,15 +1,19 @@
 """Recording outcomes in a real database: fenced, in groups, exactly once, and whatever a result contains."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import bson
 import pytest
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from supervisor.codec import RAW
 from supervisor.core.outcome import Cancelled, Crashed, ErrorKind, Interrupted, Returned, TimedOut, Usage
 from supervisor.store.claims import ClaimStore
+from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.results import Ended, ResultRefusedError, ResultStore
+from tests.support.failpoints import failing
 from tests.support.jobs import (
     JOBS,
     OWNER,
@@ -476,3 +480,18 @@ async def test_progress_of_a_lost_job_is_not_written(jobs, claims, results):
     await results.apply([ended(claim, returned({}))])
     assert not await results.report_progress(claim.job, OWNER, {"done": 1})
     assert "progress" not in await jobs.find_one({})
+
+
+async def test_a_transaction_ends_within_a_call_s_deadline_and_its_next_try_is_not_in_its_own_way(
+    mongod, jobs, claims, results
+):
+    claim = await one_claimed(jobs, claims, then=THEN)
+    started = time.monotonic()
+    no_end = ["commitTransaction", "abortTransaction"]
+    with failing(mongod, no_end, closeConnection=True), pytest.raises(PyMongoError):
+        await results.apply([ended(claim, returned({}))])
+    assert time.monotonic() - started < 2 * CALL_TIMEOUT_S
+    started = time.monotonic()
+    assert await results.apply([ended(claim, returned({}))]) == [True]
+    assert time.monotonic() - started < CALL_TIMEOUT_S
+    assert len(await followers(jobs)) == 2

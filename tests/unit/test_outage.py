@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from pymongo.errors import NetworkTimeout, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, ServerSelectionTimeoutError
 
 from supervisor.config.settings import MongoSettings
 from supervisor.errors import DatabaseUnreachableError
@@ -41,7 +41,7 @@ async def is_over(outage):
 async def test_a_silence_as_long_as_configured_is_the_end_and_says_so_without_the_password(outage, clock):
     outage.failed(NO_ANSWER)
     clock.now += 59.9
-    outage.failed(NO_ANSWER)
+    outage.failed(ExecutionTimeout("the driver's deadline", 50))
     assert not await is_over(outage)
     clock.now += 0.1
     outage.failed(NetworkTimeout("slow"))
