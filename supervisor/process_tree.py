@@ -98,6 +98,27 @@ def proportional_mb(pid: int) -> float | None:
     return sum(known) / 1024 if known else None
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What one process holds at a moment."""
+
+    rss_mb: float
+    descriptors: int
+    threads: int
+
+
+def footprint(pid: int) -> Footprint | None:
+    """Return what the process `pid` holds; None if it is gone, or `pid` is 0."""
+    fields = _stat(pid) if pid else None
+    if fields is None:
+        return None
+    try:
+        descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return None
+    return Footprint(int(fields[_RSS]) * _PAGE / _MB, descriptors, int(fields[_THREADS]))
+
+
 def rss_mb(pid: int) -> float | None:
     """Return the resident memory of one process in megabytes; None if it is gone, or `pid` is 0."""
     try:
@@ -126,7 +147,7 @@ def is_zombie_or_gone(pid: int) -> bool:
     return fields is None or fields[0] in ("Z", "X")
 
 
-_UTIME, _STARTTIME, _RSS = 11, 19, 21
+_UTIME, _THREADS, _STARTTIME, _RSS = 11, 17, 19, 21
 """Positions in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5)).
 
 Behind `utime` come `stime`, `cutime` and `cstime`: what ended children had used counts too.

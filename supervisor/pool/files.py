@@ -6,6 +6,8 @@ Workers can write to all of them, so what is in them is read as bytes of a stran
 from __future__ import annotations
 
 import asyncio
+import codecs
+import ctypes
 import os
 import shutil
 import time
@@ -13,6 +15,12 @@ import uuid
 from pathlib import Path
 
 _LOOK_EVERY_S = 0.01
+_PUNCH_HOLE = 0x03
+"""FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE of fallocate(2)."""
+_SLACK_BYTES = 4 << 20
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class HeldFile:
@@ -21,12 +29,14 @@ class HeldFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
+        self._freed = 0
+        """Bytes at the beginning that stand on no disk any more."""
 
     def open(self) -> None:
         """Make it anew. Raises OSError."""
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        self._descriptor = os.open(self.path, flags, 0o600)
+        self._descriptor, self._freed = os.open(self.path, flags, 0o600), 0
 
     def close(self) -> None:
         """Remove it."""
@@ -38,6 +48,7 @@ class HeldFile:
     def clear(self) -> None:
         """Forget what it holds."""
         os.ftruncate(self._descriptor, 0)
+        self._freed = 0
 
     @property
     def size(self) -> int:
@@ -48,6 +59,18 @@ class HeldFile:
         """Return at most `limit` bytes from `offset` on."""
         return os.pread(self._descriptor, limit, offset)
 
+    def part(self, offset: int, limit: int) -> tuple[str, int]:
+        """Return at most `limit` bytes from `offset` on as text, and where to go on.
+
+        A negative offset counts from the end. A character that is not complete yet is left for the next time.
+        """
+        start = max(0, self.size + offset) if offset < 0 else offset
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        data = self.read(start, limit)
+        text = decoder.decode(data)
+        unfinished, _ = decoder.getstate()
+        return _storable(text), start + len(data) - len(unfinished)
+
     def head(self, limit: int) -> str:
         """Return the first `limit` bytes as text."""
         return as_text(self.read(0, limit))
@@ -55,6 +78,16 @@ class HeldFile:
     def tail(self, limit: int) -> str:
         """Return the last `limit` bytes as text."""
         return as_text(self.read(max(0, self.size - limit), limit))
+
+    def free_all_but(self, kept: int) -> None:
+        """Give the disk back what stands before the last `kept` bytes; offsets into the file stay what they were.
+
+        A job may print for hours. A file system that knows no holes keeps it all until the job ends.
+        """
+        end = self.size - kept
+        if end - self._freed > _SLACK_BYTES:
+            _libc.fallocate(self._descriptor, _PUNCH_HOLE, ctypes.c_long(self._freed), ctypes.c_long(end - self._freed))
+            self._freed = end
 
     async def until_written(self, timeout_s: float) -> bool:
         """Wait until something is in it and nothing more is coming; tell whether that happened in time."""
@@ -104,4 +137,8 @@ class SlotFiles:
 
 def as_text(data: bytes) -> str:
     """Return what a worker wrote as text that the database can store."""
-    return data.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return _storable(data.decode("utf-8", "replace"))
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -81,6 +81,11 @@ class _Popen(popen_forkserver.Popen):
         """The fork server ended without a word about this process."""
         super().__init__(process_obj)
 
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        super()._launch(process_obj)  # type: ignore[misc]
+        if self.pid < 0:  # see supervisor.worker.forks
+            raise OSError(-self.pid, f"no process can be started: {os.strerror(-self.pid)}")
+
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, negative for a signal; None while it runs, unless `flag` says to wait."""
         if self.returncode is None and flag != os.WNOHANG:

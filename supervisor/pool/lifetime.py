@@ -1,4 +1,4 @@
-"""When a worker has served long enough: after so many jobs, or when its memory has grown by so much.
+"""When a worker has served long enough: after so many jobs, or when it has gathered too much.
 
 Both with jitter, so that workers that were started together are not replaced together. Every worker is forked from
 the clean fork server, so a new one has nothing of what the old one had gathered.
@@ -8,37 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from supervisor.process_tree import Footprint
+
 SETTLED_AFTER_JOBS = 10
 """Until then a worker may load what its handlers need; what it gathers later is growth."""
 LOOK_EVERY_JOBS = 5
+MOST_DESCRIPTORS, MOST_THREADS = 200, 50
+"""Growth of open descriptors and threads that is no cache any more."""
 
 
 class Lifetime:
     """The life of one worker. `jitter` is a factor around 1; a limit of 0 never ends it."""
 
     def __init__(self, max_jobs: int, max_growth_mb: int, jitter: float) -> None:
-        self._jobs_at_most = max(1, round(max_jobs * jitter)) if max_jobs else 0
-        self._growth_at_most_mb = max_growth_mb * jitter
-        self._settled_mb: float | None = None
-        self.grown_mb = 0.0
-        """Megabytes that it has gathered since it had settled."""
+        self._most_jobs = max(1, round(max_jobs * jitter)) if max_jobs else 0
+        self._most_mb = max_growth_mb * jitter
+        self._settled: Footprint | None = None
+        self.outgrown: str | None = None
+        """What it has gathered too much of, in words."""
 
-    def look(self, jobs_done: int, rss_mb: Callable[[], float | None]) -> None:
+    def look(self, jobs_done: int, footprint: Callable[[], Footprint | None]) -> None:
         """Look at the worker after its job number `jobs_done`, now and then."""
         if jobs_done < SETTLED_AFTER_JOBS or jobs_done % LOOK_EVERY_JOBS:
             return
-        now_mb = rss_mb()
-        if now_mb is None:
-            return
-        if self._settled_mb is None:
-            self._settled_mb = now_mb
-        self.grown_mb = now_mb - self._settled_mb
-
-    @property
-    def has_grown(self) -> bool:
-        """Whether it has grown too much."""
-        return 0 < self._growth_at_most_mb < self.grown_mb
+        now = footprint()
+        if now is not None:
+            self._settled = self._settled or now
+            self.outgrown = self._excess(now, self._settled)
 
     def is_over(self, jobs_done: int) -> bool:
         """Tell whether a fresh worker should take over."""
-        return self.has_grown or 0 < self._jobs_at_most <= jobs_done
+        return self.outgrown is not None or 0 < self._most_jobs <= jobs_done
+
+    def _excess(self, now: Footprint, settled: Footprint) -> str | None:
+        if 0 < self._most_mb < (more := now.rss_mb - settled.rss_mb):
+            return f"its memory has grown by {more:.0f} MB (pool.max_growth_mb)"
+        if (more := now.descriptors - settled.descriptors) > MOST_DESCRIPTORS:
+            return f"its jobs have left {more} files open"
+        if (more := now.threads - settled.threads) > MOST_THREADS:
+            return f"its jobs have left {more} threads running"
+        return None

@@ -149,7 +149,7 @@ class WorkerPool:
         try:
             outcome = self._witness.complete(await entry.slot.run(call, listener), seat.slot)
             await self._end_leftovers(entry.slot)
-            self._look_for_growth(entry)
+            self._judge(entry)
             return outcome
         finally:
             entry.job = None
@@ -168,7 +168,10 @@ class WorkerPool:
         return await entry.slot.live_stacks() if entry else None
 
     def output_of(self, slot: int, offset: int, limit: int) -> tuple[str, int] | None:
-        """Return `limit` bytes of what the job on `slot` has printed, from `offset` on, and where to go on."""
+        """Return `limit` bytes of what the job on `slot` has printed, from `offset` on, and where to go on.
+
+        A negative offset counts from the end; None without a job.
+        """
         entry = self._slots.get(slot)
         return entry.slot.output(offset, limit) if entry else None
 
@@ -291,17 +294,18 @@ class WorkerPool:
 
     @staticmethod
     def _is_spent(entry: _Entry) -> bool:
-        return entry.retiring or not entry.slot.alive or entry.lifetime.is_over(entry.slot.jobs_done)
+        slot = entry.slot
+        return entry.retiring or not slot.alive or slot.worn is not None or entry.lifetime.is_over(slot.jobs_done)
 
     def _is_free(self, entry: _Entry) -> bool:
         return entry.state is SlotState.IDLE and not entry.taken and not self._is_spent(entry)
 
     @staticmethod
-    def _look_for_growth(entry: _Entry) -> None:
-        entry.lifetime.look(entry.slot.jobs_done, lambda: process_tree.rss_mb(entry.slot.pid))
-        if entry.lifetime.has_grown:
-            log.info("worker.grown", slot=entry.slot.index, pid=entry.slot.pid, grown_mb=round(entry.lifetime.grown_mb),
-                     hint="a fresh one takes over (pool.max_growth_mb)")  # fmt: skip
+    def _judge(entry: _Entry) -> None:
+        """After a job: see whether its worker has served long enough, for a reason worth telling."""
+        entry.lifetime.look(entry.slot.jobs_done, lambda: process_tree.footprint(entry.slot.pid))
+        if reason := entry.slot.worn or entry.lifetime.outgrown:
+            log.warning("worker.worn", slot=entry.slot.index, pid=entry.slot.pid, reason=reason)
 
     def _look_at(self, entry: _Entry) -> None:
         entry.looked_at.set()

@@ -143,6 +143,8 @@ class WorkerProcess:
         code = None if popen is None else popen.poll()
         untold = popen is not None and popen.untold
         used = take(self._obituaries, self.pid)
+        if code is not None:
+            self._process.close()  # its pipes; left to the garbage collector, they pile up
         return Exit(None if untold else code, untold, used and TreeUsage(*used))
 
     async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock, spawn_limit_s: float) -> bytes:
@@ -194,13 +196,16 @@ class WorkerProcess:
     async def _discard(self) -> None:
         """Let go of the executor without ever waiting for a thread of it that hangs."""
         if self._executor is not None:
-            manager = _manager_thread(self._executor)
+            manager, ends = _manager_thread(self._executor), _pipe_ends(self._executor)
             self._kill_unwatched(self._executor)
             # in a thread: it takes a lock that a submit() to a hung fork server holds
             letting_go = asyncio.create_task(asyncio.to_thread(self._executor.shutdown, wait=False))
             await asyncio.wait({letting_go}, timeout=_JOIN_TIMEOUT_S)
             if manager is not None:
                 await asyncio.to_thread(manager.join, _JOIN_TIMEOUT_S)
+                if not manager.is_alive():
+                    for end in ends:
+                        end.close()
         await self.channel.close()
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -216,6 +221,12 @@ class WorkerProcess:
 
 def _result_writer(executor: Any) -> Any:
     return executor._result_queue._writer  # noqa: SLF001 - see the module's docstring
+
+
+def _pipe_ends(executor: Any) -> list[Any]:
+    """Return our ends of the executor's pipes; it leaves some of them to the garbage collector. None after its end."""
+    queues = (executor._call_queue, executor._result_queue)  # noqa: SLF001 - as above
+    return [end for queue in filter(None, queues) for end in (queue._reader, queue._writer)]  # noqa: SLF001
 
 
 def _manager_thread(executor: Any) -> threading.Thread | None:

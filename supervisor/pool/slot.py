@@ -21,9 +21,10 @@ from supervisor import process_tree
 from supervisor.core.outcome import AnyOutcome, Crashed, Evidence, OutOfMemory, Raised, Returned, TimedOut
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, interrupted, reported
-from supervisor.pool.files import SlotFiles, as_text
+from supervisor.pool.files import SlotFiles
 from supervisor.pool.process import WorkerProcess, WorkerStartError
 from supervisor.pool.sampler import Sampler
+from supervisor.process_tree import TreeUsage
 from supervisor.worker import forensics, obituaries
 from supervisor.worker import main as child
 from supervisor.worker.wire import Call, Stopped, decode_outcome, encode_call
@@ -58,6 +59,8 @@ class WorkerSlot:
         self.log_kb = 64
         self.jobs_done = 0
         """Jobs that the present worker has run."""
+        self.worn: str | None = None
+        """Why the present worker should run no more jobs."""
         self._modules = modules
         self._workspace = workspace
         self._files = SlotFiles(workspace, index)
@@ -93,7 +96,7 @@ class WorkerSlot:
         self._newborn = WorkerProcess(self._plan(), self._workspace / obituaries.FOLDER, self._on_message)
         try:
             await self._newborn.start(spawning, spawn_limit_s)
-            self._worker, self.jobs_done = self._newborn, 0
+            self._worker, self.jobs_done, self.worn = self._newborn, 0, None
         finally:
             self._newborn = None
         return self._worker.greeting
@@ -128,7 +131,7 @@ class WorkerSlot:
         self._files.clear()
         attempt = self._attempt = Attempt(call, listener, time.monotonic())
         self._later(BEGIN_TIMEOUT_S, self._kill_if_not_begun)
-        sampler = Sampler(self._worker.pid, call.memory_limit_mb, attempt.see, self._stop_for_memory)
+        sampler = Sampler(self._worker.pid, call.memory_limit_mb, self._see, self._stop_for_memory)
         sampler.start()
         try:
             result = self._worker.submit(encode_call(call))
@@ -175,11 +178,17 @@ class WorkerSlot:
             return self._files.live_stacks.head(STACK_BYTES) if written and self.alive else None
 
     def output(self, offset: int, limit: int) -> tuple[str, int] | None:
-        """Return what the running job has printed from byte `offset` on, and where to go on; None without a job."""
-        if self._attempt is None:
-            return None
-        data = self._files.output.read(offset, limit)
-        return as_text(data), offset + len(data)
+        """Return what the running job has printed from byte `offset` on, and where to go on; None without a job.
+
+        A negative offset counts from the end.
+        """
+        return None if self._attempt is None else self._files.output.part(offset, limit)
+
+    def _see(self, used: TreeUsage) -> None:
+        """Take in a look at the running job."""
+        if self._attempt is not None:
+            self._attempt.see(used)
+            self._files.output.free_all_but(self.log_kb * 1024)
 
     def _stop_for_memory(self, used_mb: float) -> None:
         if self._attempt is not None:
@@ -216,9 +225,11 @@ class WorkerSlot:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         attempt = self._attempt
-        if attempt is None:
+        if "worn" in message:
+            self.worn = str(message["worn"])[:200]
+        elif attempt is None:
             return
-        if "started" in message:
+        elif "started" in message:
             attempt.begun_at = time.monotonic()
             attempt.cpu_before_s = _seconds(message.get("cpu_s"))
             self._later(attempt.call.timeout_s, lambda: self.stop(StopReason.TIMEOUT))

@@ -49,9 +49,11 @@ An attempt that crashed, timed out or ran out of memory has `evidence`:
 
 | field | meaning |
 |---|---|
-| `stack` | the Python stacks of all threads at the end, as `faulthandler` writes them; null where none could be had: SIGKILL, `os._exit` |
+| `stack` | the Python stacks of all threads at the end, by `faulthandler`; null after SIGKILL or `os._exit` |
 | `oom_killed` | whether the kernel killed the worker because memory ran out; null where it keeps no count |
-| `machine` | `{load_1m, cores, memory_available_mb, others}`; `others` is what ran in the other slots: `[{slot, handler, job_id, rss_mb}]` |
+| `machine` | `{load_1m, cores, memory_available_mb, others}` |
+
+`others` is what ran in the other slots: `[{slot, handler, job_id, rss_mb}]`.
 
 ## `error`
 

@@ -140,9 +140,13 @@ class ResultStore:
         return wanted
 
     async def _is_recorded(self, ended: Ended) -> bool:
-        """Tell whether this very claim has already been ended by an earlier try of this write."""
-        mine = {"token": ended.transition.job.token, "supervisor": ended.owner.supervisor}
-        filter_ = {"_id": {"$eq": ended.transition.job.id}, "attempts": {"$elemMatch": mine}}
+        """Tell whether this very claim has already been ended by an earlier try of this write.
+
+        By its outcome too: a reaper that found the claim expired has ended it in our name, as `lost`.
+        """
+        change = ended.transition
+        mine = {"token": change.job.token, "supervisor": ended.owner.supervisor, "outcome": str(change.outcome)}
+        filter_ = {"_id": {"$eq": change.job.id}, "attempts": {"$elemMatch": mine}}
         return await self._jobs.find_one(filter_, {"_id": 1}) is not None
 
     async def report_progress(self, job: Job, owner: Owner, progress: dict[str, Any]) -> bool:

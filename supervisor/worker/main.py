@@ -33,10 +33,11 @@ from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usag
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
 from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
-from supervisor.worker import forensics, obituaries, preload
+from supervisor.worker import forensics, forks, obituaries, preload
 from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch, storable
 from supervisor.worker.meter import Meter
 from supervisor.worker.results import NotStorableError, encode_result
+from supervisor.worker.surroundings import Surroundings, text_stream
 from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame
 
 TRACEBACK_BYTES = 8 * 1024
@@ -75,6 +76,7 @@ class Worker:
         self.spool = Path(plan.spool)
         self.switch = StopSwitch()
         self.link = ChildLink(channel, self.spool, self.switch)
+        self.surroundings: Surroundings | None = None
         self.setup_failures: dict[str, str] = {}
 
 
@@ -86,6 +88,7 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
     global _worker  # noqa: PLW0603 - there is one worker in a process, and the executor calls plain functions
     try:
         obituaries.stop_keeping()
+        forks.be_refused_again()
         os.setsid()
         become_subreaper()
         _die_with_supervisor()
@@ -96,6 +99,7 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
         _install_signals(_worker.switch)
         import_modules(plan.modules)
         _worker.setup_failures = _run_setups()
+        _worker.surroundings = Surroundings()
     except BaseException:  # noqa: BLE001 - the executor would only say that it broke
         channel.sendall(frame({"broken": traceback.format_exc()[-TRACEBACK_BYTES:]}))
         os._exit(START_FAILED)
@@ -138,6 +142,8 @@ def _tidy_up(worker: Worker) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
             stream.flush()
+    if worker.surroundings is not None and (worn := worker.surroundings.restore()):
+        worker.link.send({"worn": worn})
     _reap_adopted()
 
 
@@ -270,8 +276,7 @@ def _redirect_output(path: str) -> None:
         os.dup2(source, descriptor)
     os.close(target)
     os.close(nothing)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False, buffering=1)  # noqa: SIM115 - for the process's life
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False, buffering=1)  # noqa: SIM115
+    sys.stdout, sys.stderr = text_stream(1), text_stream(2)
 
 
 def _install_signals(switch: StopSwitch) -> None:

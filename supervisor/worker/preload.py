@@ -65,13 +65,15 @@ def settle(plan: dict[str, Any]) -> None:
     """Take this process out of its terminal's reach, and see to it that nothing below outlives it."""
     from supervisor import logs  # noqa: PLC0415 - as above
     from supervisor.process_tree import become_subreaper, kill_descendants  # noqa: PLC0415
-    from supervisor.worker import obituaries  # noqa: PLC0415
+    from supervisor.worker import forks, obituaries  # noqa: PLC0415
 
     logs.configure(**plan["log"])
     obituaries.keep(plan["obituaries"])
+    forks.survive_refusals()
 
     os.setsid()  # a Ctrl-C or a closed terminal is for the supervisor to handle
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGTERM):  # a service manager may send it to all: then jobs could not drain
+        signal.signal(number, signal.SIG_IGN)
     become_subreaper()
     # what a dead worker left behind becomes our child; multiprocessing finds that worth a warning
     warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")

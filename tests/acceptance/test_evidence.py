@@ -105,7 +105,7 @@ def test_a_worker_that_grows_is_replaced_between_two_jobs(supervisor: RunningSup
     pids = [jobs.wait(job_id)["result"]["pid"] for job_id in ids]
     assert len(set(pids)) > 2, "two workers would do, if none were replaced"
     assert all(jobs.get(job_id)["attempt"] == 1 for job_id in ids)
-    assert supervisor.events("worker.grown")
+    assert "its memory has grown by" in supervisor.events("worker.worn")[0]["reason"]
 
 
 def test_workers_are_the_first_that_the_kernel_should_kill(supervisor: RunningSupervisor, jobs: Jobs) -> None:

@@ -9,7 +9,7 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from supervisor.codec import RAW
-from supervisor.core.outcome import Cancelled, Crashed, ErrorKind, Interrupted, Returned, TimedOut, Usage
+from supervisor.core.outcome import Cancelled, Crashed, ErrorKind, Interrupted, Lost, Returned, TimedOut, Usage
 from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.results import Ended, ResultRefusedError, ResultStore
@@ -269,13 +269,20 @@ async def test_the_result_of_an_earlier_claim_is_dropped(jobs, claims, results):
     old = await one_claimed(jobs, claims)
     await results.apply([ended(old, Interrupted(reason="drain"))])
     new = await claim_one(claims)
-    assert await results.apply([ended(old, returned({"late": True})), ended(new, returned({"new": True}))]) == [
-        True,  # its end was recorded before: as an interruption
-        True,
-    ]
+    late, timely = ended(old, returned({"late": True})), ended(new, returned({"new": True}))
+    assert await results.apply([late, timely]) == [False, True]
     document = await jobs.find_one({})
     assert document["result"] == {"new": True}
     assert [entry["token"] for entry in document["attempts"]] == [1, 2]
+
+
+async def test_a_result_that_comes_after_the_reaper_is_dropped_and_said_to_be(jobs, claims, results):
+    claim = await one_claimed(jobs, claims)
+    await jobs.update_one({}, [{"$set": {"lease.expires_at": {"$subtract": ["$$NOW", 1]}}}])
+    lost = ended(claim, Lost(supervisor=OWNER.supervisor, cause="its lease expired"), only_if_expired=True)
+    assert await results.apply([lost]) == [True]
+    assert await results.apply([ended(claim, returned({"late": True}))]) == [False]
+    assert [entry["outcome"] for entry in (await jobs.find_one({}))["attempts"]] == ["lost"]
 
 
 async def test_the_reaper_ends_only_what_is_still_expired(jobs, claims, results):

@@ -207,6 +207,17 @@ def prints(payload: dict, job: JobContext) -> dict:
     return {}
 
 
+@handler("talks")
+def talks(payload: dict, job: JobContext) -> dict:
+    """Say one line after the other; die after the last one, in as many attempts as ordered."""
+    for n in range(payload["lines"]):
+        print(f"{job.attempt}: line {n} \u00e4", flush=True)
+        time.sleep(payload.get("pause_s", 0.1))
+    if job.attempt <= payload.get("crashes", 0):
+        os._exit(3)
+    return {}
+
+
 @handler("progress")
 def progress(payload: dict, job: JobContext) -> dict:
     for done in range(1, 6):
