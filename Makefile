@@ -1,10 +1,12 @@
 # Everything here sets itself up: the first run makes .venv and installs what is missing, later runs find it done.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench docs clean
+.PHONY: help demo test check lint types bench chaos docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 FILE ?=
+SCALE ?= 1
+SEED ?=
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,9 @@ types: $(READY)
 
 bench: $(READY) ## measure, and print ratios to the raw limits
 	$(BIN)/python -m bench.ocr_overhead
+
+chaos: $(READY) ## kill everything at random and look for what is lost; SCALE=0.2 for a part of it, SEED=N for one again
+	$(BIN)/python -m tests.chaos --scale $(SCALE) $(if $(SEED),--seed $(SEED))
 
 docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python -m supervisor.reference
