@@ -63,13 +63,16 @@ def test_a_job_that_ignores_the_drain_is_killed_and_given_back(
 
 
 def test_sigkill_leaves_no_process_behind(start: StartSupervisor, jobs: Jobs, tmp_path: Path) -> None:
-    supervisor = start(pool={"workers": 3})
+    """Busy in Python with grandchildren, busy in C with the interpreter lock held, stopped, and idle."""
+    supervisor = start(pool={"workers": 4})
     pids = tmp_path / "pids"
-    for handler in ("ignores_everything", "c_loop"):
-        jobs.wait(jobs.insert(handler, {"pids": str(pids)} if handler != "c_loop" else {}), "processing")
+    for handler, payload in (("ignores_everything", {"pids": str(pids)}), ("c_loop", {})):
+        jobs.wait(jobs.insert(handler, payload), "processing")
+    stopped = psutil.Process(jobs.wait(jobs.insert("sleeps", {"seconds": 60}), "processing")["lease"]["pid"])
+    supervisor.wait_for("job.started", count=3)
+    stopped.suspend()
     until(lambda: pids.exists() and len(pids.read_text().split()) == 2, what="the grandchildren")
     grandchildren = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
-    stopped = next(process for process in supervisor.family() if process not in grandchildren)
     family = [*supervisor.family(), *grandchildren]
     assert stopped in family
     supervisor.kill()

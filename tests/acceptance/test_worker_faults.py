@@ -13,6 +13,7 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
+from tests.support.control_groups import control_group
 from tests.support.mongo import RunningMongod
 from tests.support.supervising import (
     MISBEHAVING,
@@ -204,43 +205,39 @@ def test_a_pool_that_runs_out_of_descriptors_works_with_the_slots_it_has(
     assert supervisor.process.poll() is None
 
 
-@pytest.fixture
-def few_processes() -> Iterator[Path]:
-    """A control group in which only so many processes may live; its limit is written to `pids.max`."""
-    for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
-        group = root / f"mongo-job-supervisor-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        if (group / "pids.max").exists():
-            yield group
-            until(lambda group=group: not (group / "cgroup.procs").read_text().split(), 10, "the group to be empty")
-            group.rmdir()
-            return
-        group.rmdir()
-    pytest.skip("no control group with a limit of processes can be made here")
-
-
-def test_a_refused_fork_costs_no_job_its_life(
-    start: StartSupervisor, mongo_uri: str, database_name: str, few_processes: Path
-) -> None:
-    supervisor = start(pool={"workers": 1})
-    for process in (psutil.Process(supervisor.pid), *supervisor.family()):
-        (few_processes / "cgroup.procs").write_text(str(process.pid))
-    with jobs_in(mongo_uri, database_name) as jobs:
+def test_a_refused_fork_costs_no_job_its_life(start: StartSupervisor, mongo_uri: str, database_name: str) -> None:
+    with control_group("pids", "pids.max") as group, jobs_in(mongo_uri, database_name) as jobs:
+        supervisor = start(pool={"workers": 1})
+        group.take_in(psutil.Process(supervisor.pid))
         running = jobs.insert("sleeps", {"seconds": 4})
         jobs.wait(running, "processing")
-        now = int((few_processes / "pids.current").read_text())
-        (few_processes / "pids.max").write_text(str(now))
+        group.limit.write_text((group.folder / "pids.current").read_text())
         supervisor.edit("pool", workers=3)
         refused = supervisor.wait_for("worker.start_failed", timeout_s=30)
         assert "no process can be started" in refused["reason"]
-        (few_processes / "pids.max").write_text("max")
+        group.limit.write_text("max")
         job = jobs.wait(running, within_s=60)
         assert (job["status"], job["crashes"], job["attempt"]) == ("completed", 0, 1)
         until(lambda: _slots(jobs) == ["idle"] * 3, 60, "three slots once there is room")
-    supervisor.end()
+        supervisor.end()
+
+
+def test_the_kernel_kills_a_worker_for_its_memory_and_nobody_else(
+    start: StartSupervisor, mongo_uri: str, database_name: str
+) -> None:
+    limits = ("memory.limit_in_bytes", "memory.max")
+    with control_group("memory", *limits) as group, jobs_in(mongo_uri, database_name) as jobs:
+        group.limit.write_text(str(300 << 20))
+        supervisor = start(pool={"workers": 2})
+        group.take_in(psutil.Process(supervisor.pid))
+        neighbour = jobs.insert("sleeps", {"seconds": 4})
+        jobs.wait(neighbour, "processing")
+        job = jobs.run("holds", {"mb": 500, "seconds": 60}, max_attempts=1)
+        (entry,) = job["attempts"]
+        assert (entry["error"]["kind"], entry["error"]["signal"]) == ("crash", "SIGKILL")
+        assert entry["evidence"]["oom_killed"] is True
+        assert (jobs.wait(neighbour)["status"], supervisor.process.poll()) == ("completed", None)
+        supervisor.end()
 
 
 def test_an_interrupt_from_the_terminal_is_the_supervisor_s_alone(
