@@ -141,6 +141,8 @@ class ClaimStore:
         except BulkWriteError as error:
             for failed in error.details["writeErrors"]:
                 await set_aside(self._jobs, chosen[failed["index"]]["_id"], f"cannot be claimed: {failed['errmsg']}")
+            if error.details["writeConcernErrors"]:
+                raise  # an election may undo the claims, and the next ones would get the same tokens
         return taken
 
     async def _won(self, taken: Sequence[tuple[Job, Seat]]) -> list[Claim | None]:

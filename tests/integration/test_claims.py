@@ -8,8 +8,10 @@ import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
+from pymongo.errors import PyMongoError
 
 from supervisor.store.claims import ClaimStore, Seat
+from tests.support.failpoints import failing
 from tests.support.jobs import (
     JOBS,
     LEASE_S,
@@ -551,6 +553,18 @@ async def test_where_there_is_room_for_it_the_reason_is_given(jobs, store):
     assert await claim_some(store, 1) == []
     error = (await jobs.find_one({"_id": "big"}))["error"]
     assert (error["kind"], error["message"][:31]) == ("invalid", "payload: is 16383 kB, must be a")
+
+
+# trouble
+
+
+async def test_a_claim_that_no_majority_has_confirmed_starts_nothing(mongod, database, jobs, store):
+    """An election could undo it, and the next claim of the job would get the same token."""
+    await jobs.insert_one(pending(_id="job"))
+    unconfirmed = {"code": 50, "codeName": "MaxTimeMSExpired", "errmsg": "operation exceeded time limit"}
+    where = {"namespace": f"{database.name}.{JOBS}", "writeConcernError": unconfirmed}
+    with failing(mongod, ["update"], **where), pytest.raises(PyMongoError):
+        await claim_some(store, 1)
 
 
 # speed
