@@ -24,6 +24,7 @@ def main() -> int:
     plan = Plan(secrets.randbelow(10**9) if given.seed is None else given.seed, given.scale)
     print(headline(plan), flush=True)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
     world, evidence = run(plan, folder)
     violations = audit(evidence)
     print(report(evidence, world.faults, recovery_times(world.faults, evidence.history), violations))

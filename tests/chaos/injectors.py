@@ -174,7 +174,7 @@ class EditInvalid(Injector):
 
 
 class FailOver(Injector):
-    """Take the primary away by SIGKILL, SIGSTOP or a step-down, in turn; go on when the set is whole again.
+    """Take the primary away, in one way after the other; go on when the set is whole again.
 
     The kernel ends a mongod with the thread that started it; so this thread stays until the run is over.
     """
@@ -186,7 +186,7 @@ class FailOver(Injector):
         self.world.over.wait()
 
     def inject(self) -> None:
-        ways = [self._kill, self._stop, self._step_down]
+        ways = [self._kill, self._stop, self._step_down, self._roll_back]
         ways[sum(fault.kind == self.fault for fault in self.world.faults) % len(ways)]()
 
     def _kill(self) -> None:
@@ -207,6 +207,22 @@ class FailOver(Injector):
         finally:
             process.resume()
         self.world.replica_set.primary()
+
+    def _roll_back(self) -> None:
+        """Cut the primary off, let it go on for a while, and have the others elect one that knows nothing of that."""
+        primary = self.world.replica_set.primary()
+        others = [psutil.Process(member.pid) for member in self.world.replica_set.members if member is not primary]
+        self.world.record(self.fault, how="rollback")
+        try:
+            for process in others:
+                process.suspend()
+            self.world.wait(self.rng.uniform(0.5, 1.5))
+            primary.kill()
+        finally:
+            for process in others:
+                process.resume()
+        self.world.replica_set.primary()
+        primary.restart()
 
     def _step_down(self) -> None:
         primary = self.world.replica_set.primary()

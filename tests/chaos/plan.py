@@ -7,7 +7,7 @@ WORKERS = 3
 LEASE_S = 5.0
 
 JOBS, LEAST_JOBS = 10_000, 240
-SECONDS, LEAST_SECONDS = 600.0, 22.0
+SECONDS, LEAST_SECONDS = 600.0, 25.0
 FAULTS = {
     # at scale 1, and at least
     "worker killed": (260, 8),
@@ -17,7 +17,7 @@ FAULTS = {
     "supervisor terminated": (14, 1),
     "workers edited": (40, 2),
     "invalid edit": (20, 2),
-    "failover": (15, 3),
+    "failover": (16, 4),
 }
 
 
