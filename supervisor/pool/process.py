@@ -152,15 +152,16 @@ class WorkerProcess:
             future = await self._spawn(executor, spawn_limit_s)
             self.spawned_pid = next(iter(executor._processes), 0)  # noqa: SLF001 - the executor names no pid
         answer = asyncio.wrap_future(future)
+        _expect_failure(answer)
         await asyncio.wait({answer}, timeout=START_TIMEOUT_S)
         if not answer.done():
-            answer.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise TimeoutError(f"no handshake within {START_TIMEOUT_S:g} s")
         return answer.result()
 
     async def _spawn(self, executor: ProcessPoolExecutor, limit_s: float) -> Future[bytes]:
         """Submit the handshake, which starts the process, in a thread: it waits for a fork server that may hang."""
         submitted = asyncio.create_task(asyncio.to_thread(executor.submit, child.hello))
+        _expect_failure(submitted)
         try:
             await asyncio.wait({submitted}, timeout=limit_s)
         except asyncio.CancelledError:  # we are being stopped
@@ -217,6 +218,11 @@ class WorkerProcess:
         if self._pidfd < 0:
             for pid in list(executor._processes or {}):  # noqa: SLF001 - as above
                 process_tree.kill_tree(pid)
+
+
+def _expect_failure(future: asyncio.Future[Any]) -> None:
+    """Have an error that comes when nobody waits any more pass in silence; asyncio would print a traceback of it."""
+    future.add_done_callback(lambda late: late.cancelled() or late.exception())
 
 
 def _result_writer(executor: Any) -> Any:

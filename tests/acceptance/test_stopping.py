@@ -1,5 +1,6 @@
 """TERM, a second TERM, SIGKILL: what happens to running jobs and to processes."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, gone
+from tests.support.supervising import ROOT, Jobs, RunningSupervisor, StartSupervisor, configuration, gone
 from tests.support.until import until
 
 
@@ -155,3 +156,19 @@ def test_term_while_the_fork_server_hangs_ends_all_the_same(start: StartSupervis
     family = supervisor.family()
     assert supervisor.stop(timeout_s=25) == 0
     gone(family)
+
+
+def test_term_while_workers_are_starting_ends_them_and_leaves_the_log_in_order(
+    mongo_uri: str, database_name: str, tmp_path: Path
+) -> None:
+    module = "import time\nfrom supervisor import handler\n\n@handler.setup\ndef load():\n    time.sleep(60)\n"
+    (tmp_path / "slow_to_load.py").write_text(module)
+    config = configuration(mongo_uri, database_name, pool={"modules": ["slow_to_load"]})
+    supervisor = RunningSupervisor(
+        tmp_path / "supervisor", config, environ={"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    ).start(ready=False)
+    until(lambda: len(supervisor.family()) >= 4, 20, "the fork server, its tracker and two workers")
+    family = supervisor.family()
+    assert supervisor.stop() == 0
+    gone(family)
+    assert supervisor.log()[-1]["event"] == "supervisor.stopped", "and nothing in it is anything but JSON"
