@@ -153,5 +153,6 @@ class Controls:
 
 
 def _offset(question: Mapping[str, Any]) -> int:
+    """Where in the output to begin; below 0, from its end."""
     offset = question.get("offset")
-    return max(0, offset) if isinstance(offset, int) else 0
+    return offset if isinstance(offset, int) else 0

@@ -11,15 +11,19 @@ from collections.abc import Sequence
 import click
 
 from supervisor import __version__
+from supervisor.cli.autopsy import autopsy
 from supervisor.cli.changes import cancel, retry
 from supervisor.cli.check import check
 from supervisor.cli.demo import demo
 from supervisor.cli.enqueue import enqueue
 from supervisor.cli.init import init
 from supervisor.cli.jobs import job, jobs
+from supervisor.cli.output import logs
 from supervisor.cli.parsing import PROGRAM, Group, InterruptedByUserError, ReaderGoneError, global_options
+from supervisor.cli.pauses import pause, resume
 from supervisor.cli.printing import fail
 from supervisor.cli.run import run
+from supervisor.cli.running import stack
 from supervisor.cli.session import Session
 from supervisor.cli.status import status
 from supervisor.errors import ConfigError, SupervisorError
@@ -45,7 +49,7 @@ def cli(ctx: click.Context) -> int | None:
     return None if ctx.invoked_subcommand else ctx.invoke(run)
 
 
-for each in (run, demo, enqueue, jobs, job, retry, cancel, status, init, check):
+for each in (run, demo, enqueue, jobs, job, retry, cancel, pause, resume, stack, logs, autopsy, status, init, check):
     cli.add_command(each)
 
 

@@ -44,6 +44,15 @@ def clean(value: Any) -> str:
     return one_line(" ".join(str(value).split()))
 
 
+def printable(text: str) -> str:
+    """Return what a job has printed as it was meant to look, without control characters.
+
+    A carriage return, with which progress bars overwrite themselves, begins a new line.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in lines)
+
+
 def id_text(job_id: Any) -> str:
     """Return an id so that it can be given to a command again."""
     if isinstance(job_id, (ObjectId, str, int)) and not isinstance(job_id, bool):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import click
 
 from supervisor.cli.parsing import command
+from supervisor.cli.pauses import print_pauses
 from supervisor.cli.printing import as_json, duration, id_text, print_table, seconds_between
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import is_alive
@@ -18,22 +20,26 @@ Document = Mapping[str, Any]
 
 
 @command("status", "status\nstatus --json | jq .counts")
-@click.option("--json", "json_", is_flag=True, help="{counts, handlers, supervisors} as JSON.")
+@click.option("--json", "json_", is_flag=True, help="{counts, handlers, pauses, supervisors} as JSON.")
 @pass_session
 def status(session: Session, *, json_: bool) -> None:
-    """Show counts, supervisors and slots.
+    """Show counts, paused handlers, supervisors and slots.
 
     A supervisor without a heartbeat for 15 seconds is probably gone.
     """
     with session.connect() as database:
         handlers, supervisors = database.queue.counts(), database.queue.supervisors()
-        now = database.queue.now()
+        pauses, now = database.queue.controls.pauses(), database.queue.now()
     if json_:
         found = [{**supervisor, "alive": is_alive(supervisor)} for supervisor in supervisors]
-        click.echo(as_json({"counts": _totals(handlers), "handlers": handlers, "supervisors": found}))
+        shown = {"counts": _totals(handlers), "handlers": handlers, "pauses": list(map(asdict, pauses))}
+        click.echo(as_json({**shown, "supervisors": found}))
         return
     _print_counts(handlers)
     click.echo()
+    if pauses:
+        print_pauses(pauses, now)
+        click.echo()
     if not supervisors:
         click.echo("no supervisor is running on this database")
         return

@@ -154,6 +154,11 @@ def listing(status: str | None, handler: str | None, after: Any) -> dict[str, An
     return filter_
 
 
+def of_handler(handler: str) -> dict[str, Any]:
+    """Return the filter for all jobs of a handler, which the index `claim` answers."""
+    return {"status": {"$in": [status.value for status in Status]}, "handler": {"$eq": handler}}
+
+
 def retry_filter(job_id: Any) -> dict[str, Any]:
     """Return the filter that matches the job only if it may be retried."""
     return {"_id": {"$eq": job_id}, "status": {"$in": [status.value for status in RETRYABLE]}}

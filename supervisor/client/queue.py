@@ -26,6 +26,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from supervisor.client import documents
+from supervisor.client.controls import Controls
 from supervisor.client.documents import JobOptions
 from supervisor.client.waiting import Waiting
 from supervisor.codec import TOLERANT
@@ -131,9 +132,9 @@ class Queue:
                 return candidate
         raise JobNotFoundError(f"no job has the id {text!r}")
 
-    def get(self, job_id: Any) -> Document:
-        """Return the whole document of a job; raises JobNotFoundError."""
-        document = self._jobs.find_one({"_id": {"$eq": job_id}})
+    def get(self, job_id: Any, *, small: bool = False) -> Document:
+        """Return the document of a job, whole or, if `small`, as a listing has it; raises JobNotFoundError."""
+        document = self._jobs.find_one({"_id": {"$eq": job_id}}, documents.LISTED_WITHOUT if small else None)
         if document is None:
             raise JobNotFoundError(f"no job has the id {str(job_id)!r}")
         return document
@@ -254,6 +255,15 @@ class Queue:
         """Delete an uploaded file that no job will read; one that is gone already is fine."""
         with contextlib.suppress(NoFile):
             self._files.delete(file_id)
+
+    @property
+    def controls(self) -> Controls:
+        """Pauses, and questions about running jobs."""
+        return Controls(self._database)
+
+    def has_jobs_of(self, handler: str) -> bool:
+        """Tell whether any job names this handler."""
+        return self._jobs.find_one(documents.of_handler(handler), {"_id": 1}) is not None
 
     def is_empty(self) -> bool:
         """Tell whether there has never been a job."""

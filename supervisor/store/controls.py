@@ -4,8 +4,8 @@
     {_id: ObjectId, kind: "question", ask: "stack" | "logs", supervisor, job_id, token, offset, asked_at,
      answer: {…}, answered_at}
 
-Whoever asks inserts a question, waits for its answer and deletes it. Anybody may write here, so what does not look like
-a pause or a question is passed over.
+`offset` is where in the job's output to begin, in bytes; below 0, from its end. Whoever asks inserts a question, waits
+for its answer and deletes it. Anybody may write here, so what does not look like a pause or a question is passed over.
 """
 
 from __future__ import annotations

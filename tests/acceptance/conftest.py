@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.command_line import CommandLine
 from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, configuration, jobs_in
 
 
@@ -14,6 +15,14 @@ from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, 
 def jobs(mongo_uri: str, database_name: str) -> Iterator[Jobs]:
     with jobs_in(mongo_uri, database_name) as found:
         yield found
+
+
+@pytest.fixture
+def command(tmp_path: Path, mongo_uri: str, database_name: str) -> CommandLine:
+    """Commands that work on the same database."""
+    made = CommandLine(tmp_path, mongo_uri, database_name)
+    made.configure()
+    return made
 
 
 @pytest.fixture

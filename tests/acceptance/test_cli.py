@@ -3,9 +3,7 @@
 import signal
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from tests.support.command_line import NOWHERE, CommandLine
+from tests.support.command_line import NOWHERE
 from tests.support.supervising import Jobs
 from tests.support.until import until
 
@@ -17,13 +15,6 @@ LEASE = {
     "pid": 1,
     "expires_at": datetime(2030, 1, 1, tzinfo=UTC),
 }
-
-
-@pytest.fixture
-def command(tmp_path, mongo_uri, database_name) -> CommandLine:
-    made = CommandLine(tmp_path, mongo_uri, database_name)
-    made.configure()
-    return made
 
 
 def test_debug_adds_the_traceback(command):

@@ -2,15 +2,8 @@
 
 import pytest
 
-from tests.support.command_line import NOWHERE, CommandLine
+from tests.support.command_line import NOWHERE
 from tests.support.mongo import start_standalone
-
-
-@pytest.fixture
-def command(tmp_path, mongo_uri, database_name) -> CommandLine:
-    made = CommandLine(tmp_path, mongo_uri, database_name)
-    made.configure()
-    return made
 
 
 @pytest.mark.parametrize(
