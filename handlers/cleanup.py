@@ -20,9 +20,9 @@ class CleanupPayload(BaseModel):
 
 @handler("cleanup", timeout_s=600, max_attempts=3)
 def cleanup(_payload: CleanupPayload, job: JobContext) -> dict[str, Any]:
-    """Delete ended jobs past their retention, with the files of their results.
+    """Delete ended jobs past their retention with their files, and files that belong to nobody.
 
-    Returns {"deleted": {"completed": n, "failed": n}}, the cancelled counted with the failed.
+    Returns {"deleted": {"completed": n, "failed": n, "orphaned_files": n}}, the cancelled counted with the failed.
     """
     deleted = job.link.apply_retention()
     job.log.info("retention applied", **deleted)

@@ -15,6 +15,7 @@ from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from supervisor.config.settings import Settings
+from supervisor.core.files import RESULT
 from supervisor.core.job import ENDED, Status
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned
 from supervisor.core.transitions import Transition, decide
@@ -138,7 +139,7 @@ class Execution:
             with open_regular(path) as source:
                 store = self.services.files.store
                 name = f"result-{job.id}.json"
-                file_id = await until_answered(lambda: store(name, source, job), "storing a large result")
+                file_id = await until_answered(lambda: store(name, source, job, RESULT), "storing a large result")
             await asyncio.to_thread(path.unlink, missing_ok=True)
         except OSError as error:
             info = ErrorInfo(f"the file with the result is gone: {error}", type(error).__name__)

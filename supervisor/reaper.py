@@ -91,9 +91,9 @@ class Reaper:
         sighting = Sighting(election, clock_s, asked_s, boot_time_s())
         lease_s = self._live.settings.lease.seconds
         if change := self._primary.see(sighting, lease_s):
-            say = log.warning if change.jump_s else log.info
-            say("database.clock_doubted", new_primary=change.new_primary, jump_s=round(change.jump_s, 1),
-                hint=f"no lease is taken for expired for {lease_s:g} s")  # fmt: skip
+            write = log.warning if change.jump_s else log.info
+            write("database.clock_doubted", new_primary=change.new_primary, jump_s=round(change.jump_s, 1),
+                  hint=f"no lease is taken for expired for {lease_s:g} s")  # fmt: skip
         return self._primary.believes(sighting)
 
     async def release_dead_predecessors(self, host: str) -> None:

@@ -30,11 +30,12 @@ from supervisor.client.controls import Controls
 from supervisor.client.documents import JobOptions
 from supervisor.client.waiting import Waiting
 from supervisor.codec import TOLERANT
+from supervisor.core import files
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError, JobStateError
 from supervisor.registry import Registry
 from supervisor.store.connection import CALL_TIMEOUT_S, MAJORITY, connect_sync
-from supervisor.store.files import BUCKET
+from supervisor.store.files import BUCKET, FILES
 from supervisor.store.presence import COLLECTION as SUPERVISORS
 
 Document = dict[str, Any]
@@ -109,6 +110,9 @@ class Queue:
         `unique_key` or id is taken.
         """
         document = self.check(handler, payload, **options)
+        if file_ids := files.named_in(document):
+            ours, named = files.naming(file_ids, self._jobs.name, document["_id"])
+            self._database[FILES].update_many(ours, named)
         try:
             self._jobs.insert_one(document)
         except DuplicateKeyError as error:
@@ -241,10 +245,13 @@ class Queue:
         return local if local.tzinfo else local.replace(tzinfo=UTC)
 
     def upload(self, path: Path | str, file_id: Any = None) -> Any:
-        """Store the file at `path` in the database, in pieces, and return its id. Raises OSError."""
-        file_id = file_id or ObjectId()
+        """Store the file at `path` in the database, in pieces, and return its id. Raises OSError.
+
+        It stays until it belongs to jobs, by their naming it as `file_id` in the payload, and they are all deleted.
+        """
+        file_id, metadata = file_id or ObjectId(), files.uploaded_to(self._jobs.name)
         with Path(path).open("rb") as source:
-            stored = self._files.open_upload_stream_with_id(file_id, Path(path).name)
+            stored = self._files.open_upload_stream_with_id(file_id, Path(path).name, metadata=metadata)
             # piece by piece: `upload_from_stream` has to end within the deadline of a single call
             with stored:
                 while piece := source.read(_PIECE_BYTES):

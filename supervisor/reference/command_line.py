@@ -29,7 +29,7 @@ code. `--debug` adds the traceback.
 | 0 | done; also after a drain |
 | 1 | the work failed, or no such job |
 | 2 | usage, configuration or unknown handler |
-| 3 | the database cannot be reached (`run` waits `mongo.wait_s` for it, every other command 5 seconds, and a running supervisor gives up after `mongo.give_up_s`) |
+| 3 | the database cannot be reached or stays away: `run` waits `mongo.wait_s`, later `mongo.give_up_s`, others 5 s |
 | 4 | workers cannot start |
 | 130 | interrupted |
 

@@ -87,7 +87,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "reason",
     ),
     "reaper.failed": ("warning", "a round of the reaper failed; the next comes in seconds", "reason"),
-    "retention.applied": ("info", "ended jobs past their retention were deleted", "completed, failed"),
+    "retention.applied": (
+        "info",
+        "ended jobs past their retention were deleted, and files that belong to nobody",
+        "completed, failed, orphaned_files",
+    ),
     "retention.failed": ("warning", "the retention could not be applied; tried again in an hour", "reason"),
     "supervisor.draining": ("info", "no more claims; running jobs may finish", "jobs, drain_s"),
     "supervisor.failed": ("error", "a bug ended the supervisor; with the traceback", "hint, exception"),

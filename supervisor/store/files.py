@@ -13,9 +13,11 @@ from gridfs.errors import NoFile
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
+from supervisor.core.files import SAVED, made_by
 from supervisor.core.job import Job
 
 BUCKET = "files"
+FILES, CHUNKS = f"{BUCKET}.files", f"{BUCKET}.chunks"
 PIECE_BYTES = 1 << 20
 
 
@@ -50,13 +52,12 @@ class FileStore:
         with contextlib.suppress(PyMongoError):
             await self._files.delete(file_id)
 
-    async def store(self, name: str, source: BinaryIO, job: Job) -> ObjectId:
+    async def store(self, name: str, source: BinaryIO, job: Job, kind: str = SAVED) -> ObjectId:
         """Store what `source` holds under `name`, marked with the job and the claim that made it; return its id.
 
         Raises PyMongoError; nothing is left of a file that could not be stored whole.
         """
-        metadata = {"job_id": job.id, "token": job.token}
-        stored = self._files.open_upload_stream(name, metadata=metadata)
+        stored = self._files.open_upload_stream(name, metadata=made_by(job, self._jobs.name, kind))
         try:
             source.seek(0)
             while piece := source.read(PIECE_BYTES):

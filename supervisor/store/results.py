@@ -20,11 +20,13 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from supervisor.core import files
 from supervisor.core.job import ENDED, MAX_ATTEMPT_ENTRIES, Job, Status
 from supervisor.core.outcome import Returned
 from supervisor.core.transitions import Transition
 from supervisor.store.claims import Owner, Seat, server_time_in
 from supervisor.store.connection import CALL_TIMEOUT_S
+from supervisor.store.files import FILES
 from supervisor.store.schema import ACTIVE
 
 EXPIRED = {"lease.expires_at": {"$type": "date"}, "$expr": {"$lte": ["$lease.expires_at", "$$NOW"]}}
@@ -46,7 +48,7 @@ class ResultStore:
     def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
         self._session = database.client.start_session(causal_consistency=False)
         self._transaction = asyncio.Lock()
-        self._jobs = database[collection]
+        self._jobs, self._files = database[collection], database[FILES]
 
     async def apply(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
         """Write the transitions in one round trip; those with followers in a transaction each.
@@ -98,6 +100,7 @@ class ResultStore:
             children = [follower["_id"] for follower in wanted]
             update = await self._jobs.update_one(ended.fence(), _pipeline(ended, children), session=session)
             if update.matched_count and wanted:
+                await self._name_files(wanted, session)
                 await self._jobs.insert_many(wanted, session=session)
             return bool(update.matched_count)
 
@@ -138,6 +141,13 @@ class ResultStore:
             if not siblings and await self._jobs.find_one({"$or": same}, {"_id": 1}, session=session) is None:
                 wanted.append(follower)
         return wanted
+
+    async def _name_files(self, followers: Sequence[dict[str, Any]], session: AsyncClientSession) -> None:
+        """Let the files that followers name belong to them: they may outlive their parent."""
+        for follower in followers:
+            if file_ids := files.named_in(follower):
+                ours, named = files.naming(file_ids, self._jobs.name, follower["_id"])
+                await self._files.update_many(ours, named, session=session)
 
     async def _is_recorded(self, ended: Ended) -> bool:
         """Tell whether this very claim has already been ended by an earlier try of this write.

@@ -1,4 +1,4 @@
-"""Deleting ended jobs that are past their retention, with the files of their results."""
+"""Deleting ended jobs that are past their retention, with their files, and files that belong to nobody."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from supervisor.config.settings import RetentionSettings
 from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind
 from supervisor.store.files import BUCKET
+from supervisor.store.orphans import OrphanStore
 
 _AT_ONCE = 500
 _DAY_MS = 86_400_000
@@ -24,12 +25,17 @@ class RetentionStore:
     def __init__(self, database: AsyncDatabase[dict[str, Any]], collection: str) -> None:
         self._jobs = database[collection]
         self._files = AsyncGridFSBucket(database, bucket_name=BUCKET)
+        self._orphans = OrphanStore(database, collection)
 
     async def apply(self, retention: RetentionSettings) -> dict[str, int]:
-        """Delete jobs older than `retention` says; return how many of each kind. Raises PyMongoError."""
+        """Delete jobs older than `retention` says; return how many of each kind, and how many files were nobody's.
+
+        Raises PyMongoError.
+        """
         return {
             "completed": await self._delete([Status.COMPLETED], retention.completed_days),
             "failed": await self._delete([Status.FAILED, Status.CANCELLED], retention.failed_days),
+            "orphaned_files": await self._orphans.sweep(),
         }
 
     async def _delete(self, statuses: list[Status], days: float) -> int:
@@ -52,6 +58,7 @@ class RetentionStore:
             ids = [document["_id"] for document in documents]
             gone = await self._jobs.delete_many({"_id": {"$in": ids}, "status": past["status"]})
             deleted += gone.deleted_count
+            await self._orphans.delete_of(ids)
             if not gone.deleted_count:  # retried meanwhile; the next run looks again
                 break
         return deleted

@@ -7,14 +7,17 @@ can hang while a member of the replica set is down, and that is not a thing to d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from supervisor.core.files import OWNERS
 from supervisor.core.job import FIELDS, Field, Status
 from supervisor.errors import DatabaseRefusedError
+from supervisor.store.files import FILES
 
 _BSON_TYPES = {
     "string": ["string"],
@@ -37,6 +40,8 @@ class Index:
     purpose: str
     unique: bool = False
     only_where: tuple[tuple[str, Any], ...] = ()
+    collection: str | None = None
+    """None: the collection of the jobs, whatever its name."""
 
     def model(self) -> IndexModel:
         """Return it as pymongo wants it."""
@@ -80,6 +85,7 @@ INDEXES = (
         only_where=(("batch_id", {"$exists": True}),),
     ),
     Index("ended", (("status", ASCENDING), ("finished_at", ASCENDING)), "retention and listings by end"),
+    Index("owners", ((OWNERS, ASCENDING),), "retention finds the files of the jobs that it deletes", collection=FILES),
 )
 
 
@@ -139,7 +145,7 @@ async def ensure(database: AsyncDatabase[dict[str, Any]], collection: str) -> li
     missing = await missing_indexes(database, collection)
     for index in missing:
         try:
-            await database[collection].create_indexes([index.model()])
+            await database[index.collection or collection].create_indexes([index.model()])
         except OperationFailure as error:
             raise DatabaseRefusedError(f"index {index.name!r} cannot be created: {error}") from None
         done.append(f"created the index {index.name}: {index.purpose}")
@@ -147,9 +153,12 @@ async def ensure(database: AsyncDatabase[dict[str, Any]], collection: str) -> li
 
 
 async def missing_indexes(database: AsyncDatabase[dict[str, Any]], collection: str) -> list[Index]:
-    """Return those of our indexes that the collection lacks, by name and keys."""
-    present = {(name, tuple(info["key"])) for name, info in (await database[collection].index_information()).items()}
-    return [index for index in INDEXES if (index.name, index.keys) not in present]
+    """Return those of our indexes that the collection, or that of the files, lacks, by name and keys."""
+    missing = []
+    for where, ours in groupby(INDEXES, lambda index: index.collection or collection):
+        present = {(name, tuple(info["key"])) for name, info in (await database[where].index_information()).items()}
+        missing += [index for index in ours if (index.name, index.keys) not in present]
+    return missing
 
 
 async def is_empty(database: AsyncDatabase[dict[str, Any]], collection: str) -> bool:

@@ -51,7 +51,8 @@ async def test_what_a_handler_saves_is_stored_with_the_job_and_its_claim(tmp_pat
     stored = await bucket.open_download_stream(file_id)
     assert isinstance(file_id, ObjectId)
     assert await stored.read() == data
-    assert (stored.filename, dict(stored.metadata)) == ("page 1.png", {"job_id": {"n": 1}, "token": 7})
+    marks = {"collection": JOBS, "job_ids": [{"n": 1}], "token": 7, "kind": "saved"}
+    assert (stored.filename, dict(stored.metadata)) == ("page 1.png", marks)
 
 
 # the result of the parent

@@ -23,6 +23,10 @@ def retention(database, jobs):
     return RetentionStore(database, JOBS)
 
 
+def deleted(completed, failed):
+    return {"completed": completed, "failed": failed, "orphaned_files": 0}
+
+
 def over(job_id, status, days, **fields):
     """Return a job that ended so many days ago."""
     return pending(_id=job_id, status=status, finished_at=ago(days * DAY), **fields)
@@ -39,30 +43,27 @@ async def test_each_end_has_its_own_retention(jobs, retention):
             over("cancelled young", "cancelled", 8),
         ]
     )
-    assert await retention.apply(WEEK) == {"completed": 1, "failed": 2}
+    assert await retention.apply(WEEK) == deleted(1, 2)
     assert set(await statuses(jobs)) == {"completed young", "failed young", "cancelled young"}
-    assert await retention.apply(WEEK) == {"completed": 0, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(0, 0)
 
 
 async def test_days_may_be_parts_of_a_day(jobs, retention):
     await jobs.insert_many([over("two hours", "completed", 2 / 24), over("now", "completed", 0)])
-    assert await retention.apply(RetentionSettings(completed_days=1 / 24, failed_days=0)) == {
-        "completed": 1,
-        "failed": 0,
-    }
+    assert await retention.apply(RetentionSettings(completed_days=1 / 24, failed_days=0)) == deleted(1, 0)
     assert set(await statuses(jobs)) == {"now"}
 
 
 async def test_zero_keeps_for_ever(jobs, retention):
     await jobs.insert_many([over(status, status, 10_000) for status in ("completed", "failed", "cancelled")])
-    assert await retention.apply(RetentionSettings(completed_days=0, failed_days=0)) == {"completed": 0, "failed": 0}
+    assert await retention.apply(RetentionSettings(completed_days=0, failed_days=0)) == deleted(0, 0)
     assert await jobs.count_documents({}) == 3
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "foo"])
 async def test_a_job_that_has_not_ended_is_kept_however_old(jobs, retention, status):
     await insert_unchecked(jobs, over(1, status, 10_000))
-    assert await retention.apply(WEEK) == {"completed": 0, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(0, 0)
     assert await jobs.count_documents({}) == 1
 
 
@@ -71,14 +72,14 @@ async def test_a_job_without_a_date_of_its_end_is_kept(jobs, retention, finished
     await insert_unchecked(
         jobs, pending(_id=1, status="completed", finished_at=finished_at), pending(_id=2, status="failed")
     )
-    assert await retention.apply(WEEK) == {"completed": 0, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(0, 0)
     assert await jobs.count_documents({}) == 2
 
 
 async def test_more_jobs_than_are_read_at_once_all_go(jobs, retention):
     await jobs.insert_many([over(n, "completed", 8) for n in range(1203)])
     await jobs.insert_one(over("young", "completed", 1))
-    assert await retention.apply(WEEK) == {"completed": 1203, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(1203, 0)
     assert set(await statuses(jobs)) == {"young"}
 
 
@@ -87,7 +88,7 @@ async def test_the_file_of_a_result_goes_with_its_job_and_other_files_stay(datab
     kept = await bucket.upload_from_stream("young.json", b"x")
     other = await bucket.upload_from_stream("input.pdf", b"x")
     await jobs.insert_many([over(1, "completed", 8, result_file=gone), over(2, "completed", 1, result_file=kept)])
-    assert await retention.apply(WEEK) == {"completed": 1, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(1, 0)
     assert {file["_id"] async for file in database[f"{BUCKET}.files"].find()} == {kept, other}
     assert await database[f"{BUCKET}.chunks"].count_documents({"files_id": gone}) == 0
 
@@ -98,7 +99,7 @@ async def test_the_file_of_a_result_goes_with_its_job_and_other_files_stay(datab
 async def test_a_file_that_is_not_there_does_not_keep_the_job(database, jobs, bucket, retention, result_file):
     other = await bucket.upload_from_stream("input.pdf", b"x")
     await jobs.insert_one(over(1, "completed", 8, result_file=result_file))
-    assert await retention.apply(WEEK) == {"completed": 1, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(1, 0)
     assert [file["_id"] async for file in database[f"{BUCKET}.files"].find()] == [other]
 
 
@@ -107,10 +108,10 @@ async def test_a_malformed_document_is_never_deleted_but_a_refused_payload_is(jo
     await jobs.insert_many(
         [over("malformed", "failed", 400, **invalid), over("claimed", "failed", 400, claims=1, **invalid)]
     )
-    assert await retention.apply(WEEK) == {"completed": 0, "failed": 1}
+    assert await retention.apply(WEEK) == deleted(0, 1)
     assert set(await statuses(jobs)) == {"malformed"}
 
 
 async def test_an_array_that_holds_a_date_is_no_end(jobs, retention):
     await insert_unchecked(jobs, over("odd", "failed", 0) | {"finished_at": [ago(400 * DAY)]})
-    assert await retention.apply(WEEK) == {"completed": 0, "failed": 0}
+    assert await retention.apply(WEEK) == deleted(0, 0)
