@@ -64,7 +64,7 @@ class HeldFile:
 
         A negative offset counts from the end. A character that is not complete yet is left for the next time.
         """
-        start = max(0, self.size + offset) if offset < 0 else offset
+        start = max(0, self.size + offset) if offset < 0 else min(offset, self.size)  # nobody vouches for an offset
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         data = self.read(start, limit)
         text = decoder.decode(data)
