@@ -27,7 +27,7 @@ import structlog
 from supervisor import process_tree
 from supervisor.pool import forkserver
 from supervisor.pool.channel import SlotChannel
-from supervisor.pool.forkserver import SafeContext
+from supervisor.pool.context import SafeContext
 from supervisor.process_tree import TreeUsage
 from supervisor.worker import main as child
 from supervisor.worker.obituaries import take

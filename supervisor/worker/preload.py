@@ -89,7 +89,8 @@ def _main() -> None:
     global REPORT  # noqa: PLW0603 - the one thing this module is for
     plan = json.loads(os.environ.pop(PLAN_VARIABLE))
     settle(plan)
-    importlib.import_module("supervisor.worker.main")  # so that no worker has to
+    for module in ("supervisor.worker.main", "supervisor.pool.context", "concurrent.futures.process"):
+        importlib.import_module(module)  # so that no worker has to
     REPORT = load(plan)
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, pages that all workers share

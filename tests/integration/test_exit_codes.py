@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 ASKED_BY_MANY = """
 import os, threading
-from supervisor.pool.forkserver import SafeContext
+from supervisor.pool.context import SafeContext
 
 wrong = []
 for _ in range(20):
@@ -37,9 +37,9 @@ print(wrong)
 
 NOBODY_TELLS = """
 import os, time
-from supervisor.pool import forkserver
+from supervisor.pool import context, forkserver
 
-process = forkserver.SafeContext().Process(target=time.sleep, args=(60,))
+process = context.SafeContext().Process(target=time.sleep, args=(60,))
 process.start()
 print(process._popen.poll(), process._popen.untold)
 forkserver.kill()
