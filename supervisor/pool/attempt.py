@@ -65,6 +65,8 @@ class Attempt:
     """What its worker and all below it used when it was last looked at; memory: the most that was seen."""
     over_mb: float = 0.0
     """What it used when it was found to be over its memory limit, shared memory counted in parts."""
+    said_all: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nothing more will come from the worker about this job."""
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

@@ -8,6 +8,7 @@ whole tree, then the wait for it, and only then the outcome: nobody else may get
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import signal
 import time
@@ -38,6 +39,9 @@ ANSWER_TIMEOUT_S = 2.0
 DUMP_TIMEOUT_S = 0.1
 """The same, when it is about to be killed."""
 STACK_BYTES = 16 * 1024
+
+SAID_TIMEOUT_S = 1.0
+"""From a worker's outcome to the end of what it had sent before on the other way."""
 
 _SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
 _ORDERS = {
@@ -233,6 +237,8 @@ class WorkerSlot:
             attempt.begun_at = time.monotonic()
             attempt.cpu_before_s = _seconds(message.get("cpu_s"))
             self._later(attempt.call.timeout_s, lambda: self.stop(StopReason.TIMEOUT))
+        elif "said_all" in message:
+            attempt.said_all.set()
         elif "progress" in message:
             attempt.listener.on_progress(message["progress"])
         elif "log" in message:
@@ -249,6 +255,7 @@ class WorkerSlot:
         if not result.done():  # a death: what the worker had sent before is still to arrive
             await asyncio.wait({result}, timeout=1.0)
         if result.done() and result.exception() is None:
+            await _set_within(attempt.said_all, SAID_TIMEOUT_S)  # it belongs to this job, not to the slot's next
             outcome = self._decode(attempt, result.result())
             if outcome is not None and attempt.ordered is not None:
                 # torn out of its work at any point, it may hold locks and have children: never run a job on it
@@ -280,6 +287,13 @@ class WorkerSlot:
 def _seconds(value: object) -> float:
     """Read a number of a worker's, which may say anything."""
     return value if isinstance(value, float) and math.isfinite(value) else 0.0
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for `event`, or no longer than `timeout_s`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
 
 
 async def _all_done(tasks: set[asyncio.Task[None]]) -> None:

@@ -132,9 +132,12 @@ def run_handler(data: bytes) -> bytes:
     usage = meter.read(time.monotonic() - started)
     try:
         _tidy_up(worker)
-        return encode_outcome(replace(outcome, usage=usage), worker.spool)
+        answer = encode_outcome(replace(outcome, usage=usage), worker.spool)
     except Exception as error:  # noqa: BLE001 - a full disk, a closed stdout: never the end of the worker
-        return encode_outcome(Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), usage=usage), worker.spool)
+        answer = encode_outcome(Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), usage=usage), worker.spool)
+    with contextlib.suppress(OSError):  # the handler may have closed the channel
+        worker.link.send({"said_all": True})
+    return answer
 
 
 def _tidy_up(worker: Worker) -> None:

@@ -5,7 +5,8 @@
     message   both ways, through the control channel        4 bytes of length, then one BSON document
 
 Messages from a worker: {started}, {progress}, {log}, {ready}, {broken}, and requests {request: id, call, …} that the
-supervisor answers with {reply: id, …}.
+supervisor answers with {reply: id, …}. The last of each job is {said_all}: the outcome goes another way and may arrive
+before what was sent earlier.
 """
 
 from __future__ import annotations

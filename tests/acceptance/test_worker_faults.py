@@ -65,6 +65,15 @@ def test_a_worker_that_dies_while_it_talks_is_a_crash_like_others(
     assert jobs.run("ok")["status"] == "completed"
 
 
+def test_what_a_worker_said_before_its_result_counts_for_its_job_and_not_for_the_next(
+    one_worker: RunningSupervisor, jobs: Jobs
+) -> None:
+    late = jobs.insert("is_heard_late", {"done": 7})
+    following = jobs.insert("sleeps", {"seconds": 0.5})
+    assert jobs.wait(late)["progress"]["done"] == 7
+    assert "progress" not in jobs.wait(following)
+
+
 @pytest.mark.parametrize("size", [10_000, 1_000_000, 10_000_000])
 def test_a_kill_in_the_middle_of_a_result_never_hangs_the_slot(
     size: int, one_worker: RunningSupervisor, jobs: Jobs
