@@ -6,14 +6,15 @@ A document holds other people's strings and may have been edited by hand, so eve
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import shorten
 from typing import Any
 
 from supervisor.cli.parsing import PROGRAM
 from supervisor.cli.printing import clean, duration, id_text, plain, printable, seconds_between
+from supervisor.cli.stacks import frames, traceback_lines
 from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind
 from supervisor.store.controls import EVERY, Pause
@@ -24,10 +25,8 @@ COLUMNS = ("n", "started (UTC)", "run", "cpu", "peak", "where", "outcome", "how"
 MOST_ROWS = 8
 MOST_OTHERS = 3
 LONGEST_PAYLOAD = 200
+LONGEST_REASON = 120
 _NOT_BAD = ["completed", "interrupted", ErrorKind.CANCELLED.value]
-_OUR_CODE = "supervisor/worker/main.py"
-"""The stack below this is how every job is called."""
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x.*$", re.MULTILINE)
 
 SIGNALS = {
     "SIGSEGV": "an invalid memory access in native code",
@@ -170,34 +169,12 @@ def _machine(record: Document) -> Iterator[str]:
 
 def stack_section(record: Document, most: int) -> Section | None:
     """Return where the attempt was at its end: its Python stack, or the traceback of what it raised."""
-    if frames := _frames(str(_part(record, "evidence").get("stack") or "")):
-        return Section(f"python stack, latest call first{_of(most, len(frames))}", _indented(frames[:most]))
-    lines = _without_our_code(str(_part(record, "error").get("traceback") or "").rstrip().splitlines())
+    if calls := frames(str(_part(record, "evidence").get("stack") or "")):
+        return Section(f"python stack, latest call first{_of(most, len(calls))}", _indented(calls[:most]))
+    lines = traceback_lines(str(_part(record, "error").get("traceback") or ""))
     if not lines:
         return None
     return Section(f"traceback, latest call last{_of(most, len(lines))}", _indented(lines[-most:]))
-
-
-def _frames(stack: str) -> list[str]:
-    """Return the frames of the thread that matters, down to our own code."""
-    threads = list(_THREAD.finditer(stack))
-    current = [match for match in threads if match[0].startswith("Current")] or threads
-    text = stack[current[0].end() :] if current else stack
-    text = text[: following.start()] if (following := _THREAD.search(text)) else text
-    frames = [line.strip() for line in text.splitlines() if line.lstrip().startswith("File ")]
-    of_the_job = next((number for number, frame in enumerate(frames) if _OUR_CODE in frame), len(frames))
-    return frames[:of_the_job] or frames
-
-
-def _without_our_code(traceback: Sequence[str]) -> list[str]:
-    """Leave out the calls that lead from our code into the handler."""
-    kept, ours = [], False
-    for line in traceback:
-        if not line.startswith("    "):  # else it is a line of the file that was named before
-            ours = line.startswith("  File ") and _OUR_CODE in line
-        if not ours:
-            kept.append(line)
-    return kept
 
 
 def output_section(record: Document, most: int) -> Section | None:
@@ -219,6 +196,8 @@ def what_next(job: Document, now: datetime, waits_for: Document | None) -> Docum
         due = f"attempt {attempt + 1 if isinstance(attempt, int) else 1} is due"
         if isinstance(run_at, datetime) and run_at > now:
             due += f" in {duration(seconds_between(now, run_at))}"
+        elif not waits_for:
+            due += " and waits for its turn"
         return {**waits_for, "next": f"{due}, but {waits_for['next']}"} if waits_for else _next(due)
     if status == Status.FAILED:
         kind = str(_part(job, "error").get("kind"))
@@ -232,7 +211,7 @@ def paused(pause: Pause) -> Document:
     """Return {next, command} for a job whose handler is paused."""
     everything = pause.handler == EVERY
     whose, argument = ("all handlers are", "--all") if everything else ("its handler is", clean(pause.handler))
-    why = f": {clean(pause.reason)}" if pause.reason else ""
+    why = f": {shorten(clean(pause.reason), LONGEST_REASON, placeholder='…')}" if pause.reason else ""
     return _next(f"{whose} paused by {clean(pause.by)}{why}", f"resume {argument}")
 
 

@@ -49,7 +49,7 @@ def resume(session: Session, handler: str | None, *, all_: bool) -> None:
     for each in resumed:
         click.echo(f"{_subject(each)} resumed")
     if not resumed:
-        click.echo("nothing was paused" if all_ else f"{_subject(name)} not paused by name")
+        click.echo("nothing was paused" if all_ else f"{name} was not paused")
     if EVERY in left:
         warn("all handlers are paused; to go on: python -m supervisor resume --all")
 

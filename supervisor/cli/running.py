@@ -10,6 +10,7 @@ import click
 from supervisor.cli.parsing import PROGRAM, command
 from supervisor.cli.printing import as_json, clean, duration, id_text, printable
 from supervisor.cli.session import Session, pass_session
+from supervisor.cli.stacks import of_the_handler
 from supervisor.client.controls import ANSWER_S
 from supervisor.client.documents import is_alive
 from supervisor.client.queue import Queue
@@ -31,7 +32,8 @@ class NoAnswerError(SupervisorError):
 def stack(session: Session, id_: str, *, json_: bool) -> None:
     """Print the Python stack of a running job, which goes on meanwhile.
 
-    From any machine that reaches the database. It also shows what a job in C code was called from.
+    From any machine that reaches the database. Of a job in C code it shows from where that was called. The calls that
+    lead into every handler are left out; --json has them.
     """
     with session.connect() as database:
         job = database.queue.get(database.queue.find_id(id_), small=True)
@@ -43,7 +45,7 @@ def stack(session: Session, id_: str, *, json_: bool) -> None:
         fields = {"job_id": id_text(job["_id"]), "handler": job.get("handler"), "attempt": job.get("attempt")}
         click.echo(as_json({**fields, "lease": lease, "stack": found}))
         return
-    click.echo(f"{_whose(job)}\n\n{printable(found).rstrip()}")
+    click.echo(f"{_whose(job)}\n\n{printable(of_the_handler(found)).strip()}")
 
 
 def ask_about(queue: Queue, job: Document, ask: str, offset: int = 0) -> Document:
@@ -61,13 +63,10 @@ def ask_about(queue: Queue, job: Document, ask: str, offset: int = 0) -> Documen
         raise NoAnswerError(f"supervisor {clean(lease.get('supervisor'))} did not answer within {ANSWER_S:g} s")
     if not answer.get("running"):
         now = queue.get(job["_id"], small=True)
-        raise (
-            _not_running(now)
-            if lease_of(now) is None
-            else NoAnswerError(
-                f"attempt {clean(job.get('attempt'))} of job {id_text(job['_id'])} has just ended; ask again"
-            )
-        )
+        if lease_of(now) is None:
+            raise _not_running(now)
+        attempt = f"attempt {clean(job.get('attempt'))} of job {id_text(job['_id'])}"
+        raise JobStateError(f"{attempt} has just ended; ask again")
     return answer
 
 

@@ -48,11 +48,9 @@ def _says_nothing(change: Transition) -> bool:
 
 
 def _reason(change: Transition, ended: Crashed, count: int) -> str:
-    many = (
-        f"1 job of {change.job.handler}" if count == 1 else f"{count} different jobs of {change.job.handler} in a row"
-    )
-    death = describe_death(ended.exit_code, ended.signal)
+    handler = change.job.handler
+    many = f"1 job of {handler} crashed" if count == 1 else f"{count} different jobs of {handler} crashed in a row"
     return (
-        f"{many} crashed, the last one {change.job.id}: {death}; "
-        f"look into it with: autopsy {change.job.id}; once it is mended: resume {change.job.handler}"
+        f"{many}, the last one {change.job.id}: {describe_death(ended.exit_code, ended.signal)}; "
+        f"look into it with: autopsy {change.job.id}; once it is mended: resume {handler}"
     )

@@ -61,7 +61,7 @@ def test_pauses_that_were_mistyped_are_told_and_those_of_other_machines_are_not(
     )  # fmt: skip
     jobs.insert("elsewhere")
     assert command("pause", "elsewhere").err == ""
-    assert command("resume", "ok").out == "ok is not paused by name\n"
+    assert command("resume", "ok").out == "ok was not paused\n"
     document = jobs.collection.database["controls"].find_one({"_id": "pause:elsewhere"})
     assert document.pop("at")
     assert document == {
@@ -77,7 +77,7 @@ def test_a_handler_whose_jobs_crash_one_after_another_is_paused(command: Command
     assert (said["level"], said["handler"], said["by"]) == ("error", "exits", "breaker")
     (found,) = command("status", "--json").json["pauses"]
     assert (found["by"], found["reason"]) == ("breaker", said["reason"])
-    assert said["reason"].startswith("3 different jobs of exits in a row crashed, the last one ")
+    assert said["reason"].startswith("3 different jobs of exits crashed in a row, the last one ")
     assert "the worker exited with code 3" in said["reason"]
     assert jobs.run("ok")["status"] == "completed", "other handlers go on"
     waiting = {"handler": "exits", "status": "pending"}

@@ -1,12 +1,18 @@
 """The story of how a job died, and what is printed of its output."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.cli.autopsy_report import (
+    COLUMNS,
+    NEVER_AGAIN,
+    SIGNALS,
+    VERBS,
     death,
     headline,
     last_bad,
@@ -19,6 +25,7 @@ from supervisor.cli.autopsy_report import (
 from supervisor.cli.main import main
 from supervisor.cli.output import rest_of
 from supervisor.cli.printing import printable
+from supervisor.cli.stacks import of_the_handler
 from supervisor.store.controls import Pause
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -82,6 +89,10 @@ def test_of_a_stack_the_calls_of_the_handler_are_shown():
     assert len(stack_section(record(evidence={"stack": ours}), 10).lines) == 1
 
 
+def test_of_a_live_stack_each_thread_is_shown_down_to_our_own_code():
+    assert of_the_handler(STACK).splitlines() == STACK.splitlines()[:-2]
+
+
 def test_of_a_traceback_the_way_through_our_code_is_left_out():
     traceback = (
         'Traceback (most recent call last):\n  File "supervisor/worker/main.py", line 147, in _run\n    value = x()\n'
@@ -107,7 +118,7 @@ SEIZED = paused(Pause("ocr", "3 crashes", "breaker"))
     ("document", "waits_for", "text", "command"),
     [
         (job("pending", attempt=1, run_at=NOW + timedelta(seconds=12)), None, "attempt 2 is due in 12s", None),
-        (job("pending"), None, "attempt 1 is due", None),
+        (job("pending"), None, "attempt 1 is due and waits for its turn", None),
         (job("pending"), SEIZED, "attempt 1 is due, but its handler is paused by breaker: 3 crashes", "resume ocr"),
         (job("pending"), paused(Pause("*")),
          "attempt 1 is due, but all handlers are paused by operator", "resume --all"),
@@ -164,6 +175,13 @@ def test_a_document_that_makes_no_sense_is_told_all_the_same(fields, records):
         told += [line for section in sections if section for line in [section.title, *section.lines]]
     rows(document)
     assert all(line.isprintable() or line.replace("\t", "").isprintable() for line in told)
+
+
+def test_the_guide_shows_what_the_command_says():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "find-out-why-a-job-died.md").read_text(encoding="utf-8")
+    assert re.search(" +".join(map(re.escape, COLUMNS)), page)
+    for part in (SIGNALS["SIGSEGV"], VERBS["poison"], NEVER_AGAIN["poison"], "python stack, latest call first"):
+        assert part in page
 
 
 # what is printed of an attempt's output

@@ -35,7 +35,7 @@ def noted(breaker, *outcomes, most=3, first_id=1):
 def test_the_reason_tells_how_many_how_the_last_died_and_what_to_do():
     (reason,) = noted(Breaker(), CRASH, CRASH, Crashed(started=True, exit_code=3))
     assert reason == (
-        "3 different jobs of count in a row crashed, the last one 3: the worker exited with code 3; "
+        "3 different jobs of count crashed in a row, the last one 3: the worker exited with code 3; "
         "look into it with: autopsy 3; once it is mended: resume count"
     )
 
