@@ -1,6 +1,6 @@
 # Everything here sets itself up: the first run makes .venv and installs what is missing, later runs find it done.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench chaos docs clean
+.PHONY: help demo test check lint types bench chaos mutants docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -32,6 +32,9 @@ bench: $(READY) ## measure, and print ratios to the raw limits
 
 chaos: $(READY) ## kill everything at random and look for what is lost; SCALE=0.2 for a part of it, SEED=N for one again
 	$(BIN)/python -m tests.chaos --scale $(SCALE) $(if $(SEED),--seed $(SEED))
+
+mutants: $(READY) ## take out one safeguard at a time, and see that a test notices
+	$(BIN)/python -m tests.mutants
 
 docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python -m supervisor.reference

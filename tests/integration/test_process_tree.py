@@ -1,0 +1,70 @@
+"""Ending a process with everything that it started, on real processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from supervisor.process_tree import kill_tree, measure, proportional_mb
+from tests.support.until import until
+
+SPREADS = """
+import os, subprocess, sys, time
+# one in our session, one in its own, one whose own parent has gone, one that starts another whenever it can
+subprocess.Popen(["sleep", "600"])
+subprocess.Popen(["sleep", "600"], start_new_session=True)
+subprocess.Popen(["sh", "-c", "setsid sleep 600 & setsid sh -c 'while :; do sleep 0.01; done' & wait"])
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_tree_is_killed_wherever_its_members_have_gone(tmp_path: Path) -> None:
+    root = subprocess.Popen([sys.executable, "-c", SPREADS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert root.stdout is not None
+        assert root.stdout.readline() == "ready\n"
+        process = psutil.Process(root.pid)
+        until(lambda: len(process.children(recursive=True)) >= 5, 10, "the whole tree")
+        members = process.children(recursive=True)
+        kill_tree(root.pid)
+        root.wait(10)
+        until(lambda: not _alive(members), 5, "the end of all of them")
+    finally:
+        root.kill()
+        root.wait()
+        root.stdout.close()
+
+
+def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_what_a_tree_uses_counts_its_subprocesses() -> None:
+    program = (
+        "import subprocess, sys\n"
+        "child = 'hoard = b\"x\" * (60 << 20); sum(range(3 * 10**6)); print(1, flush=True); input()'\n"
+        "subprocess.run([sys.executable, '-c', child])\n"
+    )
+    root = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    try:
+        assert root.stdout is not None
+        root.stdout.readline()
+        used, proportional = measure(root.pid), proportional_mb(root.pid)
+        assert used is not None
+        assert proportional is not None
+        assert used.rss_mb > 65
+        assert used.cpu_s > 0.03
+        assert 60 < proportional <= used.rss_mb
+    finally:
+        kill_tree(root.pid)
+        root.communicate()
+
+
+def test_nobody_at_all_is_killed_for_a_process_that_is_gone() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    kill_tree(gone.pid)
+    kill_tree(0)
+    assert measure(gone.pid) is None

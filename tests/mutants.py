@@ -1,0 +1,157 @@
+"""Take one safeguard at a time out of a copy of the code, and see a test fail: `make mutants`.
+
+A test that passes without the code that it tests proves nothing. Each entry names a safeguard, the text that makes it
+up and what stands there instead, and the test that must notice. `tests/unit/test_mutants.py` sees to it that the texts
+and the tests are still there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A safeguard, and how to take it out."""
+
+    safeguard: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+STOPPING, OUTCOMES = "tests/acceptance/test_stopping.py", "tests/acceptance/test_outcomes.py"
+RESULTS, FAULTS = "tests/integration/test_results.py", "tests/acceptance/test_worker_faults.py"
+
+MUTANTS = (
+    Mutant(
+        "the fence",
+        "supervisor/store/results.py",
+        '"lease.token": job.token,',
+        "",
+        f"{RESULTS}::test_the_result_of_an_earlier_claim_is_dropped",
+    ),
+    Mutant(
+        "the tree kill",
+        "supervisor/process_tree.py",
+        "    members = _stop_all(root)\n",
+        "    members = [root]\n",
+        "tests/integration/test_process_tree.py::test_the_tree_is_killed_wherever_its_members_have_gone",
+    ),
+    Mutant(
+        "the killing of what a dead worker left behind",
+        "supervisor/process_tree.py",
+        "        kill_tree(orphan.pid)\n",
+        "        pass\n",
+        f"{OUTCOMES}::test_a_crash_takes_along_what_the_worker_started",
+    ),
+    Mutant(
+        "the watch on the supervisor",
+        "supervisor/worker/main.py",
+        "        _die_with_supervisor()\n",
+        "",
+        f"{STOPPING}::test_sigkill_leaves_no_process_behind",
+    ),
+    Mutant(
+        "the renewal of leases",
+        "supervisor/store/leases.py",
+        "        if not jobs:\n            return []\n",
+        "        return []\n",
+        f"{STOPPING}::test_a_job_longer_than_its_lease_keeps_it",
+    ),
+    Mutant(
+        "the reaper",
+        "supervisor/reaper.py",
+        "        self._rounds += 1\n",
+        "        return\n",
+        f"{STOPPING}::test_an_expired_lease_is_taken_over_by_a_living_supervisor",
+    ),
+    Mutant(
+        "the guard that lets go of a lease in time",
+        "supervisor/lease_keeper.py",
+        "            self.guard(boot_time_s())\n",
+        "            pass\n",
+        "tests/acceptance/test_trouble.py::test_a_supervisor_that_cannot_renew_stops_its_jobs_before_the_lease_ends",
+    ),
+    Mutant(
+        "the release of a dead predecessor's jobs",
+        "supervisor/reaper.py",
+        "            if is_dead(document):\n",
+        "            if False:\n",
+        f"{STOPPING}::test_a_successor_on_the_host_releases_a_dead_predecessors_jobs_at_once",
+    ),
+    Mutant(
+        "the reader that unpickles nothing of a worker's",
+        "supervisor/pool/context.py",
+        "        return _EnvelopeUnpickler(io.BytesIO(message)).load()\n",
+        "        return pickle.loads(message)\n",
+        f"{OUTCOMES}::test_a_forged_pickle_runs_nothing_in_the_supervisor",
+    ),
+    Mutant(
+        "the memory limit",
+        "supervisor/pool/sampler.py",
+        "        self._on_over(used_mb)\n",
+        "",
+        "tests/acceptance/test_evidence.py::test_a_job_that_takes_memory_is_stopped_at_its_limit",
+    ),
+    Mutant(
+        "the fork server's survival of a refused fork",
+        "supervisor/worker/preload.py",
+        "    forks.survive_refusals()\n",
+        "",
+        f"{FAULTS}::test_a_refused_fork_costs_no_job_its_life",
+    ),
+    Mutant(
+        "putting the process in order after a job",
+        "supervisor/worker/main.py",
+        "(worn := worker.surroundings.restore())",
+        "(worn := None)",
+        f"{FAULTS}::test_a_job_finds_the_process_as_the_first_one_did",
+    ),
+    Mutant(
+        "the one reader of a worker's exit code",
+        "supervisor/pool/context.py",
+        "    Process = _Process\n",
+        "",
+        "tests/integration/test_exit_codes.py",
+    ),
+)
+
+
+def main() -> int:
+    """Try every mutant; return 0 if each was noticed."""
+    unnoticed = [mutant.safeguard for mutant in MUTANTS if not _noticed(mutant)]
+    for safeguard in unnoticed:
+        print(f"no test failed without {safeguard}")
+    print(f"{len(MUTANTS) - len(unnoticed)} of {len(MUTANTS)} safeguards are missed by a test when they are gone")
+    return 1 if unnoticed else 0
+
+
+def _noticed(mutant: Mutant) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        file = copy / mutant.file
+        file.write_text(file.read_text("utf-8").replace(mutant.old, mutant.new), "utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
+        done = subprocess.run(
+            command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False
+        )
+        noticed = done.returncode == 1 and " failed" in done.stdout
+        print(f"{'noticed  ' if noticed else 'UNNOTICED'} without {mutant.safeguard}: {mutant.test}", flush=True)
+        if done.returncode not in (0, 1):
+            print(done.stdout[-2000:], done.stderr[-2000:])
+        return noticed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
