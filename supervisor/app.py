@@ -24,6 +24,7 @@ from supervisor.config.loading import LoadedConfig, Overrides
 from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
+from supervisor.controls import POLL_S as CONTROLS_POLL_S
 from supervisor.controls import Controls
 from supervisor.dispatcher import Dispatcher
 from supervisor.embedded.mongo import EmbeddedMongo
@@ -153,7 +154,7 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
     claims, presence = ClaimStore(database, collection, owner), PresenceStore(database, owner.supervisor)
     recorder, wakeup = Recorder(results), Wakeup(database, collection, rng)
     retention, control_store = RetentionStore(database, collection), ControlStore(database, owner.supervisor)
-    controls_alarm = Wakeup(database, CONTROLS, rng, control_store.changes())
+    controls_alarm = Wakeup(database, CONTROLS, rng, control_store.changes(), CONTROLS_POLL_S)
     controls = Controls(live, pool, control_store, controls_alarm, wakeup.ring)
 
     def on_recorded(change: Any) -> None:

@@ -26,6 +26,7 @@ from supervisor.wakeup import Wakeup
 
 log = structlog.get_logger("supervisor.controls")
 
+POLL_S = 2.0
 FORGET_AFTER_S = 60.0
 """Nobody waits so long for an answer."""
 AT_ONCE_BYTES = 256 * 1024
@@ -55,7 +56,7 @@ class Controls:
         self._failing = False
 
     async def run(self) -> None:
-        """Look when there is something to see, and about once a second, until cancelled."""
+        """Look when there is something to see, and about every POLL_S seconds, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._alarm.run(), name="watch controls")
             while True:
@@ -81,8 +82,9 @@ class Controls:
             for pause in list(self._unwritten.values()):
                 await self._store.pause(pause)
                 del self._unwritten[pause.handler]
-            self._apply(await self._store.pauses())
-            for question in await self._store.questions():
+            pauses, questions = await self._store.read()
+            self._apply(pauses)
+            for question in questions:
                 self._take(question, group)
             await self._forget_questions()
         except PyMongoError as error:

@@ -36,7 +36,7 @@ MAY_BE_WORK: list[dict[str, Any]] = [
 
 
 class Wakeup:
-    """An alarm that rings at every change that `changes` lets through, and at least about once in POLL_S seconds."""
+    """An alarm that rings at every change that `changes` lets through, and at least about once in `poll_s` seconds."""
 
     def __init__(
         self,
@@ -44,31 +44,33 @@ class Wakeup:
         collection: str,
         random: Callable[[], float],
         changes: list[dict[str, Any]] = MAY_BE_WORK,
+        poll_s: float = POLL_S,
     ) -> None:
         self._collection = database[collection]
         self._changes = changes
+        self._poll_s = poll_s
         self._random = random
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
-        """Say that there may be work."""
+        """Say that there may be something."""
         self._rung.set()
 
     def ring_in(self, seconds: float) -> None:
-        """Say that there may be work in a while: a retry falls due."""
-        if seconds < POLL_S:  # the poll sees later ones in time
+        """Say that there may be something in a while: a retry falls due."""
+        if seconds < self._poll_s:  # the poll sees later ones in time
             asyncio.get_running_loop().call_later(seconds + 0.005, self.ring)
 
     async def wait(self) -> None:
-        """Return when there may be work."""
+        """Return when there may be something."""
         try:
-            async with asyncio.timeout(POLL_S * (0.5 + self._random())):
+            async with asyncio.timeout(self._poll_s * (0.5 + self._random())):
                 await self._rung.wait()
         except TimeoutError:
             return
 
     def listen(self) -> None:
-        """Forget what has rung so far; to be called before looking for work."""
+        """Forget what has rung so far; to be called before looking."""
         self._rung.clear()
 
     async def run(self) -> None:

@@ -51,19 +51,17 @@ class ControlStore:
         ]
         return [{"$match": {"$or": ours}}, {"$project": {"_id": 1}}]
 
-    async def pauses(self) -> dict[str, Pause]:
-        """Return the pauses in force, by handler. Raises PyMongoError."""
-        found = map(to_pause, await self._controls.find({"kind": "pause"}).to_list())
-        return {pause.handler: pause for pause in found if pause}
+    async def read(self) -> tuple[dict[str, Pause], list[Document]]:
+        """Return the pauses in force by handler, and the questions to us that have no answer. Raises PyMongoError."""
+        ours = {"kind": "question", "supervisor": self._supervisor, "answer": None}
+        found = await self._controls.find({"$or": [{"kind": "pause"}, ours]}).to_list()
+        pauses = [to_pause(document) for document in found if document["kind"] == "pause"]
+        questions = [document for document in found if document["kind"] == "question"]
+        return {pause.handler: pause for pause in pauses if pause}, questions
 
     async def pause(self, pause: Pause) -> None:
         """Pause a handler; one that is paused already keeps its reason. Raises PyMongoError."""
         await self._controls.update_one(pause_filter(pause.handler), pause_update(pause), upsert=True)
-
-    async def questions(self) -> list[Document]:
-        """Return the questions to this supervisor that have no answer yet. Raises PyMongoError."""
-        open_ = {"kind": "question", "supervisor": self._supervisor, "answer": None}
-        return await self._controls.find(open_, limit=100).to_list()
 
     async def answer(self, question_id: Any, answer: Mapping[str, Any]) -> None:
         """Answer a question; nothing happens if nobody waits for it any more. Raises PyMongoError."""
