@@ -40,6 +40,14 @@ def busy(payload: dict, job: JobContext) -> dict:
     return finish(job)
 
 
+@handler("slow", timeout_s=10)
+def slow(payload: dict, job: JobContext) -> dict:
+    """Take long enough to be still running when a supervisor wakes up that had the job before."""
+    begin(job)
+    time.sleep(payload["seconds"])
+    return finish(job)
+
+
 @handler("raises", timeout_s=5)
 def raises(payload: dict, job: JobContext) -> dict:
     begin(job)

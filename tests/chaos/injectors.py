@@ -122,17 +122,28 @@ class KillSupervisor(Injector):
 
 
 class StopSupervisor(Injector):
-    """SIGSTOP for longer than a lease, then SIGCONT: it wakes up to find that its jobs are others'."""
+    """SIGSTOP for longer than a lease, then SIGCONT: it wakes up to find that its jobs are others'.
+
+    Alone, its workers bring jobs to an end that are no longer its own. With all that it has started, as when a
+    machine is suspended, they go on where they were.
+    """
 
     fault = "supervisor stopped"
 
     def inject(self) -> None:
         with self.world.fleet.anyone(self.rng) as member:
+            wholly = self.world.count(self.fault) % 2 == 1
             process = psutil.Process(member.supervisor.pid)
-            self.world.record(self.fault, process.pid)
+            self.world.record(self.fault, process.pid, "with all it started" if wholly else "alone")
             process.suspend()
+            stopped = [process, *(member.supervisor.family() if wholly else [])]
+            for each in stopped[1:]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.suspend()
             self.world.wait(self.rng.uniform(1.1, 2) * LEASE_S)
-            process.resume()
+            for each in reversed(stopped):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.resume()
 
 
 class TerminateSupervisor(Injector):
@@ -155,7 +166,7 @@ class EditWorkers(Injector):
     def inject(self) -> None:
         with self.world.fleet.anyone(self.rng) as member:
             workers = self.rng.choice([0, 1, 2, 3, 4])
-            self.world.record(self.fault, member.supervisor.pid, f"workers = {workers}")
+            self.world.record(self.fault, member.supervisor.pid)
             member.resize(workers)
             if not workers:  # a pause, not the end of the work
                 self.world.wait(1)
@@ -187,7 +198,7 @@ class FailOver(Injector):
 
     def inject(self) -> None:
         ways = [self._kill, self._stop, self._step_down, self._roll_back]
-        ways[sum(fault.kind == self.fault for fault in self.world.faults) % len(ways)]()
+        ways[self.world.count(self.fault) % len(ways)]()
 
     def _kill(self) -> None:
         primary = self.world.replica_set.primary()

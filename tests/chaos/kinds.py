@@ -71,7 +71,8 @@ def _chain(_rng: Random) -> Document:
 
 
 KINDS = [
-    Kind("short", 420, lambda _: {}),
+    Kind("short", 360, lambda _: {}),
+    Kind("slow", 60, lambda rng: {"handler": "slow", "payload": {"seconds": rng.uniform(1, 4)}}),
     Kind("busy", 250, lambda rng: {"handler": "busy", "payload": {"cpu_s": rng.uniform(0.005, 0.2)}}),
     Kind("raises", 60, lambda _: {"handler": "raises", "max_attempts": 2}, FROM_OUTSIDE | {"exception"}),
     Kind("retries", 60, lambda _: {"handler": "retries"}),

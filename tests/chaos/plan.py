@@ -13,7 +13,7 @@ FAULTS = {
     "worker killed": (260, 8),
     "worker stopped": (40, 2),
     "supervisor killed": (24, 2),
-    "supervisor stopped": (12, 1),
+    "supervisor stopped": (24, 2),
     "supervisor terminated": (14, 1),
     "workers edited": (40, 2),
     "invalid edit": (20, 2),

@@ -35,7 +35,7 @@ def _jobs(evidence: Evidence) -> Iterator[str]:
 
 
 def _faults(faults: Sequence[Fault]) -> Iterator[str]:
-    counts = Counter(f"{fault.kind} ({fault.how})" if fault.kind == "failover" else fault.kind for fault in faults)
+    counts = Counter(f"{fault.kind} ({fault.how})" if fault.how else fault.kind for fault in faults)
     yield f"faults     {_counts(counts)}"
 
 

@@ -59,6 +59,10 @@ class World:
         """Note a fault that is about to be injected."""
         self.faults.append(Fault(kind, time.time(), pid, how))
 
+    def count(self, kind: str) -> int:
+        """Return how often a fault has been injected so far."""
+        return sum(fault.kind == kind for fault in self.faults)
+
     def client(self, timeout_ms: int = ASK_MS) -> MongoClient[dict[str, Any]]:
         """Open a client for questions of the run's own; the caller closes it."""
         return MongoClient(
