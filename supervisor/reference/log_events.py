@@ -102,16 +102,12 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "supervisor.stopped": ("info", "at the end", "counts"),
     "wakeup.stream_ended": ("debug", "the change stream ended; polling covers until it is open again", "reason"),
     "worker.died_idle": ("warning", "a worker died while it had no job; nobody is charged", "slot"),
-    "worker.grown": (
-        "info",
-        "a worker has gathered too much memory; a fresh one takes over",
-        "slot, pid, grown_mb, hint",
-    ),
     "worker.nonsense": ("warning", "a worker sent what cannot be read; it is not believed", "slot, reason"),
     "worker.not_preloaded": ("warning", "the fork server's modules did not reach a worker", "slot, hint"),
     "worker.setup_failed": ("warning", "a setup hook failed; jobs of its module will say so", "slot, name, traceback"),
     "worker.start_failed": ("error", "a worker died or stayed silent before it was ready", "slot, failures, reason"),
     "worker.started": ("debug", "a worker is ready", "slot, pid"),
+    "worker.worn": ("warning", "a worker has gathered too much, or cannot be put in order", "slot, pid, reason"),
 }
 
 
