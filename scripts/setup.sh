@@ -27,6 +27,10 @@ missing_packages() {
     ls /usr/share/tesseract-ocr/*/tessdata/eng.traineddata >/dev/null 2>&1 || echo "tesseract-ocr-eng"
     ls /usr/share/tesseract-ocr/*/tessdata/osd.traineddata >/dev/null 2>&1 || echo "tesseract-ocr-osd"
     command -v tesseract >/dev/null 2>&1 || echo "tesseract-ocr"
+    # for tests with wrong clocks alone, which are skipped without it: named only where it will be installed
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || echo "libfaketime"
+    fi
 }
 
 python=$(find_python)

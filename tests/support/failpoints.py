@@ -33,7 +33,8 @@ def failing(mongod: RunningMongod, commands: Sequence[str], mode: Any = "alwaysO
     `how` is in the server's words: `closeConnection=True`, `errorCode=…`, `blockConnection=True, blockTimeMS=…`,
     `writeConcernError={…}`; `namespace="database.collection"` narrows it. A blocked command is waited for at the end.
     """
-    with mongod.client(timeout_ms=CALL_MS) as client:
+    # closing it would search for a mongod that is gone by then for as long as it may
+    with MongoClient[dict[str, Any]](mongod.uri, timeoutMS=CALL_MS, serverSelectionTimeoutMS=1000) as client:
         data = {"failCommands": list(commands), **how}
         answer = client.admin.command("configureFailPoint", NAME, mode=mode, data=data)
         try:

@@ -41,6 +41,17 @@ def ledger(payload: dict, job: JobContext) -> dict:
     return {"pid": os.getpid()}
 
 
+@handler("pulse")
+def pulse(payload: dict, job: JobContext) -> dict:
+    """Leave a line every 20 ms with the attempt that is alive then; only the first attempt takes long."""
+    until_s = time.monotonic() + (payload["seconds"] if job.token == 1 else 0.2)
+    with Path(payload["ledger"]).open("a", buffering=1) as file:
+        while time.monotonic() < until_s:
+            file.write(f"{job.token} {time.monotonic()}\n")
+            time.sleep(0.02)
+    return {"token": job.token}
+
+
 @handler("nothing")
 def nothing(payload: dict) -> None:
     return None

@@ -25,7 +25,9 @@ from tests.support.until import until
 REPLICA_SET = "test"
 START_S = 30.0
 ELECTION_MS = 2000  # the default of 10 s makes failover tests long
+HEARTBEAT_TIMEOUT_S = 4  # a member that hangs is noticed by this; the default of 10 s makes such tests long
 PORT_TRIES = 5
+CLOCK = "clock"
 
 # Between fork and exec of mongod; a preexec_fn is unsafe in a process with threads.
 DIE_WITH_PARENT = """
@@ -83,6 +85,10 @@ class RunningMongod:
         if sig == signal.SIGKILL:
             self.process.wait()
 
+    def set_clock(self, ahead_s: float) -> None:
+        """Move its clock, which must be its own, within a second; durations stay what they are."""
+        (self.directory / CLOCK).write_text(f"{ahead_s:+g}")
+
     def restart(self) -> None:
         """Start it again after its end, on the same data and port; returns when it is primary or secondary."""
         if self.alive():
@@ -133,12 +139,18 @@ def start_mongod(tmp_dir: Path, options: Sequence[str] = ()) -> RunningMongod:
     return start_replica_set(tmp_dir, 1, options).members[0]
 
 
-def start_replica_set(tmp_dir: Path, members: int = 3, options: Sequence[str] = ()) -> RunningReplicaSet:
-    """Start a replica set; returns when it has a primary and every other member is a secondary."""
+def start_replica_set(
+    tmp_dir: Path, members: int = 3, options: Sequence[str] = (), *, own_clocks: bool = False
+) -> RunningReplicaSet:
+    """Start a replica set; returns when it has a primary and every other member is a secondary.
+
+    `own_clocks` gives each member a clock of its own (`set_clock`), where libfaketime is installed.
+    """
     replica_set = RunningReplicaSet()
     try:
         for _ in range(members):
-            replica_set.members.append(_start_node(tmp_dir, ("--replSet", REPLICA_SET, *options)))
+            node = _start_node(tmp_dir, ("--replSet", REPLICA_SET, *options), own_clock=own_clocks)
+            replica_set.members.append(node)
         _initiate(replica_set)
     except BaseException:
         replica_set.stop()
@@ -155,7 +167,7 @@ def _initiate(replica_set: RunningReplicaSet) -> None:
     config = {
         "_id": REPLICA_SET,
         "members": [{"_id": n, "host": member.address} for n, member in enumerate(replica_set.members)],
-        "settings": {"electionTimeoutMillis": ELECTION_MS},
+        "settings": {"electionTimeoutMillis": ELECTION_MS, "heartbeatTimeoutSecs": HEARTBEAT_TIMEOUT_S},
     }
     with replica_set.members[0].client(timeout_ms=20_000) as client:
         client.admin.command("replSetInitiate", config)
@@ -164,10 +176,29 @@ def _initiate(replica_set: RunningReplicaSet) -> None:
         until(member._serves, START_S, f"the member on port {member.port} to serve")
 
 
-def _start_node(tmp_dir: Path, options: Sequence[str]) -> RunningMongod:
+def faked_clock(offset_file: Path) -> dict[str, str]:
+    """Return the environment of a process whose wall clock differs by the seconds in `offset_file`.
+
+    Empty where libfaketime (the Debian package) is missing.
+    """
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        return {}
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(offset_file),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else waits of threads end late: a write of a replica set took a second
+    }
+
+
+def _start_node(tmp_dir: Path, options: Sequence[str], *, own_clock: bool = False) -> RunningMongod:
     """Start one mongod that answers; on another port when somebody took the free one first."""
     for _ in range(PORT_TRIES):
         directory = Path(tempfile.mkdtemp(prefix="mongod-", dir=tmp_dir))
+        if own_clock:
+            (directory / CLOCK).write_text("+0")
         port = _free_port()
         node = RunningMongod(directory, port, _spawn(directory, port, options), options)
         until(node.answers_or_ended, START_S, f"a mongod on port {port} to answer")
@@ -190,7 +221,14 @@ def _spawn(directory: Path, port: int, options: Sequence[str]) -> subprocess.Pop
         *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
         *options,
     ]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    clock = directory / CLOCK
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **(faked_clock(clock) if clock.exists() else {})},
+    )
 
 
 def _free_port() -> int:
