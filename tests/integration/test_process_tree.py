@@ -1,5 +1,6 @@
 """Ending a process with everything that it started, on real processes."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ time.sleep(600)
 
 def test_the_tree_is_killed_wherever_its_members_have_gone(tmp_path: Path) -> None:
     root = subprocess.Popen([sys.executable, "-c", SPREADS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    members: list[psutil.Process] = []
     try:
         assert root.stdout is not None
         assert root.stdout.readline() == "ready\n"
@@ -32,9 +34,11 @@ def test_the_tree_is_killed_wherever_its_members_have_gone(tmp_path: Path) -> No
         root.wait(10)
         until(lambda: not _alive(members), 5, "the end of all of them")
     finally:
+        for process in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         root.kill()
-        root.wait()
-        root.stdout.close()
+        root.communicate()
 
 
 def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
