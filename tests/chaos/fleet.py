@@ -63,7 +63,8 @@ class Member:
         """Return its workers: they alone are grandchildren, forked by its fork server."""
         with contextlib.suppress(psutil.Error):
             children = psutil.Process(self.supervisor.pid).children()
-            return [worker for child in children for worker in child.children()]
+            grandchildren = [worker for child in children for worker in child.children()]
+            return [worker for worker in grandchildren if worker.status() != psutil.STATUS_ZOMBIE]
         return []
 
     def _is_ready(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -78,11 +79,11 @@ class KillWorker(Injector):
     def inject(self) -> None:
         while not self.world.over.is_set():
             if worker := self._pick_worker():
-                self.world.record(self.fault, worker.pid)
+                at = time.time()
                 with contextlib.suppress(psutil.NoSuchProcess):
                     worker.kill()
+                    self.world.record(self.fault, worker.pid, at=at)
                     return
-                self.world.faults.pop()
             self.world.wait(0.02)
 
 
@@ -97,10 +98,14 @@ class StopWorker(Injector):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     worker.suspend()
                     self.world.record(self.fault, worker.pid)
-                    self.world.wait(self.rng.uniform(0.1, 4))
-                    worker.resume()
+                    self._continue_later(worker)
                     return
             self.world.wait(0.02)
+
+    def _continue_later(self, worker: psutil.Process) -> None:
+        self.world.wait(self.rng.uniform(0.1, 4))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.resume()
 
 
 class KillSupervisor(Injector):
@@ -174,12 +179,13 @@ class EditWorkers(Injector):
 
 
 class EditInvalid(Injector):
-    """Changes nothing, and stays in the file until the next edit."""
+    """Changes nothing, and stays in the file until the next edit. A start on such a file would rightly be refused."""
 
     fault = "invalid edit"
 
     def inject(self) -> None:
         with self.world.fleet.anyone(self.rng) as member:
+            member.wait_until_ready()
             self.world.record(self.fault, member.supervisor.pid)
             member.spoil(self.rng.choice(INVALID_EDITS))
 

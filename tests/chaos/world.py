@@ -55,9 +55,9 @@ class World:
         """Wait, or return early when the run is over."""
         self.over.wait(max(0.0, seconds))
 
-    def record(self, kind: str, pid: int = 0, how: str = "") -> None:
-        """Note a fault that is about to be injected."""
-        self.faults.append(Fault(kind, time.time(), pid, how))
+    def record(self, kind: str, pid: int = 0, how: str = "", at: float | None = None) -> None:
+        """Note a fault that is about to be injected, or that was at `at`."""
+        self.faults.append(Fault(kind, time.time() if at is None else at, pid, how))
 
     def count(self, kind: str) -> int:
         """Return how often a fault has been injected so far."""
