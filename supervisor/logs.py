@@ -16,8 +16,12 @@ Format = Literal["auto", "console", "json"]
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure(level: str, format_: Format, stream: TextIO | None = None) -> None:
-    """Send all logs to `stream` (stderr); may be called again when the configuration changes."""
+def configure(level: str, format_: Format, stream: TextIO | None = None, *, libraries_as_text: bool = False) -> None:
+    """Send all logs to `stream` (stderr); may be called again when the configuration changes.
+
+    What is logged by the standard module becomes entries of ours; with `libraries_as_text` it stays text, with its
+    tracebacks: a handler's words, which are kept as its job's output.
+    """
     stream = sys.stderr if stream is None else stream
     console = format_ == "console" or (format_ == "auto" and stream.isatty())
     structlog.configure(
@@ -31,7 +35,20 @@ def configure(level: str, format_: Format, stream: TextIO | None = None) -> None
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(stream=stream, level=logging.WARNING, force=True)  # libraries that use the standard module
+    handler = logging.StreamHandler(stream) if libraries_as_text else _Forward()
+    handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Forward(logging.Handler):
+    """Makes an entry of each record, without its traceback: libraries too have one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record, with the error that it is about."""
+        error = record.exc_info[1] if record.exc_info else None
+        write = structlog.get_logger().warning
+        write("library.message", library=record.name, message=record.getMessage(),
+              **({} if error is None else {"error": f"{type(error).__name__}: {error}"[:300]}))  # fmt: skip
 
 
 class _Unbreakable:

@@ -80,6 +80,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "lease.lost": ("warning", "somebody else has the job; it is stopped here", "job_id, slot"),
     "lease.renewal_failed": ("warning", "leases could not be renewed; tried again in a second", "reason, jobs"),
     "lease.stray": ("warning", "a claim whose reply was lost has been given back", "job_id, hint"),
+    "library.message": (
+        "warning",
+        "a library has logged something, the database's driver perhaps",
+        "library, message, error",
+    ),
     "pool.resized": ("info", "the wanted number of workers changed", "old, new"),
     "question.unanswered": (
         "debug",

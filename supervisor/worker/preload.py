@@ -67,7 +67,7 @@ def settle(plan: dict[str, Any]) -> None:
     from supervisor.process_tree import become_subreaper, kill_descendants  # noqa: PLC0415
     from supervisor.worker import forks, obituaries  # noqa: PLC0415
 
-    logs.configure(**plan["log"])
+    logs.configure(**plan["log"], libraries_as_text=True)
     obituaries.keep(plan["obituaries"])
     forks.survive_refusals()
 
