@@ -26,7 +26,8 @@ CALL_TIMEOUT_S = 5.0
 """Deadline in seconds of every single call to the database."""
 
 MAJORITY = WriteConcern(w="majority", j=True)
-_AUTHENTICATION_FAILED, _UNAUTHORIZED = 18, 13
+NO_LOGIN = {18, 13}
+"""The codes of AuthenticationFailed and Unauthorized."""
 
 
 def client_options(wait_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def refuse_standalone(hello: Mapping[str, Any]) -> None:
 
 def explain_connection_error(error: PyMongoError, uri: str, wait_s: float) -> SupervisorError:
     """Turn pymongo's error at connecting into one line that a user can act on."""
-    if isinstance(error, OperationFailure) and error.code in (_AUTHENTICATION_FAILED, _UNAUTHORIZED):
+    if isinstance(error, OperationFailure) and error.code in NO_LOGIN:
         return DatabaseRefusedError(f"{redact_uri(uri)} refuses the credentials: {first_line(error)}")
     if isinstance(error, OperationFailure):
         return DatabaseRefusedError(f"{redact_uri(uri)} answers with an error: {first_line(error)}")

@@ -39,6 +39,8 @@ async def until_answered(operation: Callable[[], Awaitable[Answer]], what: str) 
 
 
 def first_line(error: PyMongoError) -> str:
-    """Return the first line of a driver's error, without its description of the whole topology."""
+    """Return the first line of a driver's error, without its description of the topology or of the whole reply."""
     text = (str(error).splitlines() or [type(error).__name__])[0]
-    return text.split(", Timeout:")[0].split(" (configured timeouts:")[0][:300]
+    for tail in (", Timeout:", " (configured timeouts:", ", full error:"):
+        text = text.split(tail)[0]
+    return text[:300]

@@ -47,10 +47,22 @@ async def test_a_silence_as_long_as_configured_is_the_end_and_says_so_without_th
     outage.failed(NetworkTimeout("slow"))
     with pytest.raises(DatabaseUnreachableError) as end:
         await outage.run()
-    assert str(end.value) == ("MongoDB at mongodb://me:***@h/?replicaSet=r has not answered for 60 s (mongo.give_up_s)")
+    assert str(end.value) == (
+        "MongoDB at mongodb://me:***@h/?replicaSet=r has not answered for 60 s (mongo.give_up_s): slow"
+    )
 
 
-@pytest.mark.parametrize("answer", [Outage.answered, lambda outage: outage.failed(OperationFailure("not allowed", 13))])
+@pytest.mark.parametrize("code", [13, 18])
+async def test_a_lost_login_is_no_answer(outage, clock, code):
+    outage.failed(OperationFailure("who are you", code))
+    clock.now += 60
+    outage.failed(OperationFailure("who are you", code))
+    assert await is_over(outage)
+
+
+@pytest.mark.parametrize(
+    "answer", [Outage.answered, lambda outage: outage.failed(OperationFailure("disk full", 14031))]
+)
 async def test_any_answer_starts_the_count_again_and_a_refusal_is_one(outage, clock, answer):
     outage.failed(NO_ANSWER)
     clock.now += 59

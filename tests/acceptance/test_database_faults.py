@@ -1,0 +1,182 @@
+"""A database that is full, takes our password away, or loses its power; and clocks of supervisors that are wrong."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from tests.support.mongo import RunningMongod, faked_clock, start_mongod
+from tests.support.supervising import Document, Jobs, RunningSupervisor, configuration, jobs_in
+from tests.support.until import until
+
+DISK_MB = 450
+SECRET = "hunter2"  # a test's
+
+
+def ends(jobs: Jobs, job_id: object) -> tuple[str, int, int]:
+    job = jobs.wait(job_id, within_s=40)
+    return job["status"], job["attempt"], len(job["attempts"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that is small."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
+    small_disk: Path, tmp_path: Path, mongod: RunningMongod
+) -> None:
+    full = start_mongod(small_disk)
+    supervisor = RunningSupervisor(
+        tmp_path / "supervisor", configuration(full.uri, "full", lease={"seconds": 60})
+    ).start()
+    try:
+        with jobs_in(full.uri, "full") as jobs:
+            running = jobs.insert("sleeps", {"seconds": 2})
+            supervisor.wait_for("job.started")
+            ballast = small_disk / "ballast"
+            fill(ballast)
+            until(lambda: is_refused(full, jobs), 20, "mongod to have no room")
+            supervisor.wait_for("database.unavailable", timeout_s=20)
+            assert psutil.Process(supervisor.pid).cpu_percent(1) < 50, "it does not run in circles"
+            ballast.unlink()
+            if not full.alive():  # mongod ends itself when its journal finds no room
+                full.restart()
+            assert ends(jobs, running) == ("completed", 1, 1)
+            assert jobs.run("ok", within_s=10)["status"] == "completed"
+    finally:
+        supervisor.end()
+        full.stop()
+
+
+def fill(ballast: Path) -> None:
+    """Write until there is no room left."""
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * (1 << 16))
+                file.flush()
+        except OSError:
+            return
+
+
+def is_refused(full: RunningMongod, jobs: Jobs) -> bool:
+    """Write more than there is room for; tell whether mongod refuses it, or has ended."""
+    try:
+        with full.client() as client:
+            client["full"]["ballast"].insert_one({"text": os.urandom(1 << 20)})
+    except PyMongoError:
+        return True
+    return not full.alive()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[RunningMongod]:
+    """A mongod that asks for a password; `root` has one."""
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    key.chmod(0o400)
+    running = start_mongod(tmp_path, ["--auth", "--keyFile", str(key)])
+    with running.client() as client:
+        client.admin.command("createUser", "root", pwd=SECRET, roles=["root"])
+    yield running
+    running.stop()
+
+
+def test_a_password_that_is_taken_away_stops_the_claims_and_then_the_supervisor(
+    guarded: RunningMongod, tmp_path: Path
+) -> None:
+    root, me = (f"mongodb://{user}:{SECRET}@{guarded.address}/?directConnection=true" for user in ("root", "me"))
+    supervisor = RunningSupervisor(tmp_path / "supervisor", configuration(me, "guarded", mongo={"give_up_s": 4}))
+    with MongoClient[Document](root, timeoutMS=10_000) as client:
+        client.admin.command("createUser", "me", pwd=SECRET, roles=["readWriteAnyDatabase"])
+        supervisor.start()
+        try:
+            jobs = Jobs(client["guarded"]["jobs"])
+            assert jobs.run("ok")["status"] == "completed"
+            client.admin.command("dropUser", "me")
+            supervisor.wait_for("database.unavailable", timeout_s=20)
+            waiting = jobs.insert("ok")
+            assert psutil.Process(supervisor.pid).cpu_percent(1) < 50, "it does not run in circles"
+            assert supervisor.process.wait(30) == 3
+            assert jobs.get(waiting)["status"] == "pending"
+            *logged, said = supervisor.output().splitlines()
+            assert said.startswith("error: MongoDB at mongodb://me:***@")
+            assert said.endswith("requires authentication")
+            assert all(json.loads(line) for line in logged), "also what the driver says of it"
+            assert SECRET not in supervisor.output()
+        finally:
+            supervisor.end()
+
+
+def test_after_a_loss_of_power_everything_goes_on_whatever_comes_back_first(tmp_path: Path) -> None:
+    mongod = start_mongod(tmp_path)
+    config = configuration(mongod.uri, "power", lease={"seconds": 120}, mongo={"wait_s": 60})
+    first, second = (RunningSupervisor(tmp_path / name, config) for name in ("first", "second"))
+    first.start()
+    try:
+        with jobs_in(mongod.uri, "power") as jobs:
+            done, running = jobs.run("ok")["_id"], jobs.insert("sleeps", {"seconds": 60})
+            first.wait_for("job.started", count=2)
+            mongod.kill()
+            first.kill()
+            second.start(ready=False)
+            until(lambda: psutil.Process(second.pid).cpu_percent(0.5) < 50, 20, "it to wait without running in circles")
+            mongod.restart()
+            second.wait_for("supervisor.ready")
+            assert jobs.get(done)["status"] == "completed"
+            entry = second.wait_for("job.orphaned")
+            assert (entry["job_id"], entry["cause"]) == (str(running), "its supervisor died")
+            jobs.collection.update_one({"_id": running}, {"$set": {"cancel_requested": True}})
+            assert jobs.wait(running)["status"] == "cancelled"
+    finally:
+        for supervisor in (first, second):
+            if hasattr(supervisor, "process"):
+                supervisor.end()
+        mongod.stop()
+
+
+def test_a_supervisor_s_clock_may_be_an_hour_off(
+    mongo_uri: str, database_name: str, jobs: Jobs, tmp_path: Path
+) -> None:
+    config = configuration(mongo_uri, database_name, lease={"seconds": 3})
+    running = []
+    for ahead in ("+3600", "-3600"):
+        offset = tmp_path / f"clock{ahead}"
+        offset.write_text(ahead)
+        if not (environ := faked_clock(offset)):
+            pytest.skip("libfaketime is not installed (the Debian package libfaketime)")
+        running.append(RunningSupervisor(tmp_path / ahead, config, environ=environ))
+    try:
+        for supervisor in running:
+            supervisor.start()
+        longer_than_its_lease = jobs.insert("busy", {"seconds": 4})  # libfaketime breaks Python's sleep
+        for job_id in [longer_than_its_lease, *(jobs.insert("ok") for _ in range(20))]:
+            assert ends(jobs, job_id) == ("completed", 1, 1)
+        assert len({supervisor.output()[15:28] for supervisor in running}) == 2, "their clocks do differ"
+        for supervisor in running:
+            assert not supervisor.events("job.orphaned")
+            assert not supervisor.events("database.clock_doubted")
+            assert supervisor.stop() == 0
+    finally:
+        for supervisor in running:
+            if hasattr(supervisor, "process"):
+                supervisor.end()
