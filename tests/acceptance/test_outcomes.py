@@ -12,7 +12,7 @@ import pytest
 from bson import json_util
 
 from tests.support.mongo import RunningMongod
-from tests.support.supervising import Jobs, RunningSupervisor, configuration, gone, jobs_in
+from tests.support.supervising import MISBEHAVING, Jobs, RunningSupervisor, configuration, gone, jobs_in
 from tests.support.until import until
 
 DATABASE = "test_outcomes"
@@ -62,7 +62,8 @@ def supervisor(
 ) -> Iterator[RunningSupervisor]:
     """One supervisor for all tests here: whatever a job does, the next one must find it well."""
     folder = tmp_path_factory.mktemp("supervisor")
-    running = RunningSupervisor(folder, configuration(mongod.uri, DATABASE)).start()
+    modules = {"modules": [MISBEHAVING, "handlers.cleanup"]}
+    running = RunningSupervisor(folder, configuration(mongod.uri, DATABASE, pool=modules)).start()
     lasting.add(running.pid)
     yield running
     family = running.family()
@@ -208,6 +209,18 @@ def test_files_pass_through_the_supervisor(supervisor: RunningSupervisor, jobs: 
     assert bucket.open_download_stream(job["result"]["copy"]).read() == (b"abc" * 1000)[::-1]
     missing = jobs.run("files", {"file_id": 42})
     assert (missing["error"]["kind"], missing["error"]["code"]) == ("permanent", "not_found")
+
+
+def test_cleanup_applies_the_retention_and_returns_what_is_gone(supervisor: RunningSupervisor, jobs: Jobs) -> None:
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    past = jobs.collection.insert_one({"handler": "ok", "status": "completed", "finished_at": old}).inserted_id
+    database = jobs.collection.database
+    orphan = {"filename": "x", "uploadDate": old, "metadata": {"collection": "jobs", "job_ids": ["gone"]}}
+    file_id = database["files.files"].insert_one({**orphan, "length": 0, "chunkSize": 1}).inserted_id
+    result = jobs.run("cleanup")["result"]
+    assert result == {"deleted": {"completed": 1, "failed": 0, "orphaned_files": 1}}
+    assert jobs.collection.find_one({"_id": past}) is None
+    assert database["files.files"].find_one({"_id": file_id}) is None
 
 
 def test_workers_see_no_credentials_and_few_threads(supervisor: RunningSupervisor, jobs: Jobs) -> None:
