@@ -14,6 +14,7 @@ from tests.chaos.plan import FAULTS
 from tests.support.supervising import ROOT
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_or_ended_twice_while_everything_is_killed_at_random(tmp_path: Path) -> None:
     try:
