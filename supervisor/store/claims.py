@@ -37,6 +37,8 @@ _TYPE_ALIASES = {"payload": "object", "lease": "object", "progress": "object", "
 """Fields too large to read at claim: only their type is asked for."""
 _DUE = {"$expr": {"$lte": ["$run_at", "$$NOW"]}}
 _EMPTY_DOCUMENT = BSON.encode({})
+_PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 11600, 11602, 13435, 13436}
+"""Codes of errors that say nothing of the document: a conflict of writes, a lack of time, a change of the primary."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ class ClaimStore:
             await self._jobs.bulk_write(updates, ordered=False)
         except BulkWriteError as error:
             for failed in error.details["writeErrors"]:
-                await set_aside(self._jobs, chosen[failed["index"]]["_id"], f"cannot be claimed: {failed['errmsg']}")
+                if failed["code"] not in _PASSING:  # else it is just not ours, this time
+                    job_id, reason = chosen[failed["index"]]["_id"], f"cannot be claimed: {failed['errmsg']}"
+                    await set_aside(self._jobs, job_id, reason)
             if error.details["writeConcernErrors"]:
                 raise  # an election may undo the claims, and the next ones would get the same tokens
         return taken
