@@ -152,7 +152,8 @@ def test_a_primary_that_hangs(whole: RunningReplicaSet, supervisor: RunningSuper
         since = time.monotonic()
         waiting = until(lambda: insert_if_possible(jobs), 40, "a primary that takes a job")
         assert jobs.wait(waiting, within_s=40)["status"] == "completed"
-        assert time.monotonic() - since < 20
+        # a few seconds; more where the other secondary was fetching from it, and has to notice that first
+        assert time.monotonic() - since < 30
     finally:
         primary.kill(signal.SIGCONT)
     assert left_alone(jobs.wait(running, within_s=40))
@@ -236,11 +237,9 @@ def test_a_new_primary_whose_clock_is_ahead_ends_no_lease(
         ahead.set_clock(120)
         if not clock_differs(primary, ahead):
             pytest.skip("libfaketime is not installed (the Debian package libfaketime)")
-        for times, member in enumerate([ahead, primary], 1):
+        for jump_s, member in [(120, ahead), (-120, primary)]:
             step_up(member)
-            doubted = onlooker.wait_for("database.clock_doubted", count=times)
-            assert doubted["new_primary"]
-            assert abs(abs(doubted["jump_s"]) - 120) < 5
+            until(lambda seen=jump_s: saw_jump(onlooker, seen), 20, f"the onlooker to doubt a clock {jump_s} s off")
         assert left_alone(jobs.wait(job_id, within_s=40))
         assert not onlooker.events("job.orphaned")
         assert ended_once(jobs, job_id)
@@ -248,6 +247,11 @@ def test_a_new_primary_whose_clock_is_ahead_ends_no_lease(
         for member in whole.members:
             member.set_clock(0)
         onlooker.end()
+
+
+def saw_jump(onlooker: RunningSupervisor, jump_s: float) -> bool:
+    doubted = onlooker.events("database.clock_doubted")
+    return any(entry["new_primary"] and abs(entry["jump_s"] - jump_s) < 5 for entry in doubted)
 
 
 def clock_differs(one: RunningMongod, other: RunningMongod) -> bool:
