@@ -167,6 +167,7 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
     reaper = Reaper(live, leases, results, claims, presence, rng)
     log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
     with contextlib.suppress(PyMongoError):  # their leases expire in any case
+        await reaper.believe_clock()
         await reaper.release_dead_predecessors(me["host"])
     parts = Parts(
         live=live,

@@ -78,14 +78,17 @@ class Reaper:
             claim_key(job.id, job.token) for job in held
         }  # their outcome is being recorded, or the guard stops them
         expired = [each for each in await self._leases.expired() if claim_key(each[0].id, each[0].token) not in ours]
-        if await self._clock_is_believed():  # asked last: the driver may have found `expired` on a new primary
+        if await self.believe_clock():  # asked last: the driver may have found `expired` on a new primary
             await self._release(expired, "its lease expired", only_if_expired=True)
         if self._rounds % SWEEP_EVERY_ROUNDS == 1:
             await self._claims.set_aside_unreachable()
             await self._presence.forget_silent(SILENT_S)
 
-    async def _clock_is_believed(self) -> bool:
-        """Look at the primary; tell whether what its clock says of leases is true."""
+    async def believe_clock(self) -> bool:
+        """Look at the primary; tell whether what its clock says of leases is true. Raises PyMongoError.
+
+        To be called once at the start: an election during the first round is seen only by comparison.
+        """
         asked_s = boot_time_s()
         election, clock_s = await self._leases.ask_primary()
         sighting = Sighting(election, clock_s, asked_s, boot_time_s())
