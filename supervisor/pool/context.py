@@ -72,7 +72,10 @@ class _Popen(popen_forkserver.Popen):
         super().__init__(process_obj)
 
     def _launch(self, process_obj: process.BaseProcess) -> None:
-        super()._launch(process_obj)  # type: ignore[misc]
+        try:
+            super()._launch(process_obj)  # type: ignore[misc]
+        except BrokenPipeError:  # nobody reads what to run: the answer is there already
+            self.pid = forkserver.read_signed(self.sentinel)
         if self.pid < 0:  # see supervisor.worker.forks
             raise OSError(-self.pid, f"no process can be started: {os.strerror(-self.pid)}")
 

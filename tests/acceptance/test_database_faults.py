@@ -50,11 +50,12 @@ def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
     ).start()
     try:
         with jobs_in(full.uri, "full") as jobs:
-            running = jobs.insert("sleeps", {"seconds": 2})
+            running = jobs.insert("waits_for_file", {"path": str(tmp_path / "go")})
             supervisor.wait_for("job.started")
             ballast = small_disk / "ballast"
             fill(ballast)
             until(lambda: is_refused(full, jobs), 20, "mongod to have no room")
+            (tmp_path / "go").touch()
             supervisor.wait_for("database.unavailable", timeout_s=20)
             assert psutil.Process(supervisor.pid).cpu_percent(1) < 50, "it does not run in circles"
             ballast.unlink()

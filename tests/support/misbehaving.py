@@ -91,6 +91,14 @@ def sleeps(payload: dict, job: JobContext) -> dict:
     return {"slept": True, "attempt": job.attempt}
 
 
+@handler("waits_for_file")
+def waits_for_file(payload: dict) -> dict:
+    """Go on until somebody makes the file."""
+    while not Path(payload["path"]).exists():
+        time.sleep(0.02)
+    return {}
+
+
 @handler("catches_timeout")
 def catches_timeout(payload: dict) -> dict:
     try:
