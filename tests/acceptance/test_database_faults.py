@@ -10,6 +10,7 @@ import psutil
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from pymongo.write_concern import WriteConcern
 
 from tests.support.mongo import RunningMongod, faked_clock, start_mongod
 from tests.support.supervising import Document, Jobs, RunningSupervisor, configuration, jobs_in
@@ -53,8 +54,7 @@ def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
             running = jobs.insert("waits_for_file", {"path": str(tmp_path / "go")})
             supervisor.wait_for("job.started")
             ballast = small_disk / "ballast"
-            fill(ballast)
-            until(lambda: is_refused(full, jobs), 20, "mongod to have no room")
+            until(lambda: is_refused(full, ballast), 20, "mongod to have no room")
             (tmp_path / "go").touch()
             supervisor.wait_for("database.unavailable", timeout_s=20)
             assert psutil.Process(supervisor.pid).cpu_percent(1) < 50, "it does not run in circles"
@@ -70,7 +70,7 @@ def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
 
 def fill(ballast: Path) -> None:
     """Write until there is no room left."""
-    with ballast.open("wb") as file:
+    with ballast.open("ab") as file:
         try:
             while True:
                 file.write(b"x" * (1 << 16))
@@ -79,14 +79,24 @@ def fill(ballast: Path) -> None:
             return
 
 
-def is_refused(full: RunningMongod, jobs: Jobs) -> bool:
-    """Write more than there is room for; tell whether mongod refuses it, or has ended."""
+def is_refused(full: RunningMongod, ballast: Path) -> bool:
+    """Fill the disk and write; tell whether mongod refuses even a little, or has ended.
+
+    It frees a little now and then, and its journal has room for small writes when there is none for large ones.
+    """
+    fill(ballast)
+    return all(not write(full, size) for size in (1 << 20, 1 << 20, 100)) or not full.alive()
+
+
+def write(full: RunningMongod, size: int) -> bool:
+    """Write so many bytes; tell whether they stand in the journal."""
     try:
         with full.client() as client:
-            client["full"]["ballast"].insert_one({"text": os.urandom(1 << 20)})
+            journalled = client["full"].get_collection("ballast", write_concern=WriteConcern(w="majority", j=True))
+            journalled.insert_one({"text": os.urandom(size)})
     except PyMongoError:
-        return True
-    return not full.alive()
+        return False
+    return True
 
 
 @pytest.fixture
