@@ -63,7 +63,7 @@ class Reaper:
         """Make rounds until cancelled."""
         while True:
             # spread over the supervisors, which tend to be started together
-            await asyncio.sleep(self._live.settings.lease.reap_every_s * (0.75 + 0.5 * self._random()))
+            await asyncio.sleep(self._live.settings.lease.reap_every_s * (0.6 + 0.3 * self._random()))
             try:
                 await self.round()
             except PyMongoError as error:

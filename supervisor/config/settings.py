@@ -147,7 +147,7 @@ class LeaseSettings(Table):
     seconds: Annotated[float, Field(ge=3, le=YEAR_S)] = Field(
         default=60, description="Life of a lease in seconds, renewed every quarter; under 30 warns."
     )
-    reap_every_s: Seconds = Field(default=5, description="Seconds between two looks for expired leases.")
+    reap_every_s: Seconds = Field(default=5, description="Seconds between two looks for expired leases, at most.")
 
 
 class ShutdownSettings(Table):

@@ -12,7 +12,7 @@ Crashed after the start      pending, backoff       failed, crash      attempt a
 Crashed before the start     pending, now           pending, now       nothing
 Interrupted                  pending, now           pending, now       nothing
 Cancelled                    cancelled              cancelled          attempt
-Lost                         pending, backoff       failed, lost       attempt
+Lost                         pending, now           failed, lost       attempt
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ def _after_failure(
     failed = _change(job, ended, Status.FAILED, kind, error)
     if kind in _NEVER_RETRIED or job.attempt >= policy.attempts_of(job):
         return failed
+    if isinstance(ended, Lost):  # its lease was the wait
+        return replace(failed, status=Status.PENDING)
     asked = ended.retry_in_s if isinstance(ended, Raised) else None
     delay = backoff(job.attempt, policy, random) if asked is None else min(max(0.0, asked), _LONGEST_RETRY_S)
     return replace(failed, status=Status.PENDING, run_in_s=delay)

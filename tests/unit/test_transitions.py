@@ -57,7 +57,7 @@ def test_a_returned_job_is_completed_without_an_error():
         pytest.param(TIMED_OUT, BACKOFF_S, id="a timeout"),
         pytest.param(OUT_OF_MEMORY, BACKOFF_S, id="too much memory"),
         pytest.param(CRASHED, BACKOFF_S, id="a crash"),
-        pytest.param(LOST, BACKOFF_S, id="a lost supervisor"),
+        pytest.param(LOST, None, id="a lost supervisor: its lease was the wait"),
     ],
 )
 def test_with_attempts_left_a_failed_job_is_pending_again_later_and_keeps_its_error(ended, in_s):
