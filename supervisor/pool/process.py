@@ -75,6 +75,8 @@ class WorkerProcess:
         self._broken: str | None = None
         self._executor: ProcessPoolExecutor | None = None
         self._process: Any = None
+        self._manager: threading.Thread | None = None
+        self._exit: Exit | None = None
         self._pidfd = -1
         self._ending: asyncio.Task[None] | None = None
 
@@ -139,13 +141,16 @@ class WorkerProcess:
         await self.kill()
         await self.channel.drain(_DRAIN_TIMEOUT_S)
         await self._discard()
+        if self._exit is not None:  # another close() was faster
+            return self._exit
         popen = None if self._process is None else self._process._popen  # noqa: SLF001 - .exitcode hides what is untold
         code = None if popen is None else popen.poll()
         untold = popen is not None and popen.untold
         used = take(self._obituaries, self.pid)
-        if code is not None:
+        if code is not None and self._manager is None:
             self._process.close()  # its pipes; left to the garbage collector, they pile up
-        return Exit(None if untold else code, untold, used and TreeUsage(*used))
+        self._exit = Exit(None if untold else code, untold, used and TreeUsage(*used))
+        return self._exit
 
     async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock, spawn_limit_s: float) -> bytes:
         async with spawning:
@@ -197,7 +202,9 @@ class WorkerProcess:
     async def _discard(self) -> None:
         """Let go of the executor without ever waiting for a thread of it that hangs."""
         if self._executor is not None:
-            manager, ends = _manager_thread(self._executor), _pipe_ends(self._executor)
+            # kept: another close() of the same worker may be under way, and the executor forgets its thread at once
+            manager = self._manager = self._manager or _manager_thread(self._executor)
+            ends = _pipe_ends(self._executor)
             self._kill_unwatched(self._executor)
             # in a thread: it takes a lock that a submit() to a hung fork server holds
             letting_go = asyncio.create_task(asyncio.to_thread(self._executor.shutdown, wait=False))
@@ -205,6 +212,7 @@ class WorkerProcess:
             if manager is not None:
                 await asyncio.to_thread(manager.join, _JOIN_TIMEOUT_S)
                 if not manager.is_alive():
+                    self._manager = None  # it holds the executor's semaphores
                     for end in ends:
                         end.close()
         await self.channel.close()

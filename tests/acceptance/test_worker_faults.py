@@ -91,9 +91,9 @@ def test_a_kill_in_the_middle_of_a_result_never_hangs_the_slot(
 
 
 def test_a_stopped_worker_is_killed_at_the_time_limit(one_worker: RunningSupervisor, jobs: Jobs) -> None:
-    job_id = jobs.insert("sleeps", {"seconds": 60}, timeout_s=1, max_attempts=1)
-    worker = psutil.Process(jobs.wait(job_id, "processing")["lease"]["pid"])
-    one_worker.wait_for("job.started")
+    job_id = jobs.insert("progress", {"pause_s": 60}, timeout_s=2, max_attempts=1)
+    until(lambda: jobs.get(job_id).get("progress"), 10, "the handler to have begun")
+    worker = psutil.Process(jobs.get(job_id)["lease"]["pid"])
     worker.suspend()
     assert jobs.wait(job_id)["error"]["kind"] == "timeout"
     gone([worker])
