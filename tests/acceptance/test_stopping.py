@@ -43,7 +43,7 @@ def test_a_second_signal_skips_the_wait(second: signal.Signals, start: StartSupe
     supervisor.process.send_signal(signal.SIGTERM)
     supervisor.wait_for("supervisor.draining")
     supervisor.process.send_signal(second)
-    assert supervisor.process.wait(20) == 0  # of 60 that it might wait
+    assert supervisor.process.wait(10) == 0
     job = jobs.get(job_id)
     assert (job["status"], job["attempt"]) == ("pending", 0)
 
