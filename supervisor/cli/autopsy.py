@@ -115,7 +115,9 @@ def _print(section: Section) -> None:
 
 
 def _echo(lines: Any, indent: str) -> None:
-    width = min(WIDTH, shutil.get_terminal_size((WIDTH, SCREEN)).columns) - len(indent)
+    # a file has no width: COLUMNS, which a shell or a CI may set, is about a terminal
+    terminal = shutil.get_terminal_size((WIDTH, SCREEN)).columns if sys.stdout.isatty() else WIDTH
+    width = min(WIDTH, terminal) - len(indent)
     for line in lines:
         hanging = " " * (len(line) - len(line.lstrip()) + 2)
         for part in textwrap.wrap(line, width, subsequent_indent=hanging, break_on_hyphens=False) or [""]:

@@ -93,7 +93,7 @@ def test_the_story_of_a_death_fits_on_one_screen(command: CommandLine, jobs: Job
     neighbour = jobs.insert("sleeps", {"seconds": 60})
     jobs.wait(neighbour, "processing")
     job = jobs.run("burns_and_segfaults", {"mb": 1, "seconds": 0.1})
-    done = command("autopsy", str(job["_id"]))
+    done = command("autopsy", str(job["_id"]), environ={"COLUMNS": "40"})  # a width of no meaning to a pipe
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert len(lines) <= 30
