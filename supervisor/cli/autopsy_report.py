@@ -13,8 +13,10 @@ from textwrap import shorten
 from typing import Any
 
 from supervisor.cli.parsing import PROGRAM
-from supervisor.cli.printing import clean, duration, id_text, plain, printable, seconds_between
+from supervisor.cli.printing import clean, plain, printable, seconds_between
 from supervisor.cli.stacks import frames, traceback_lines
+from supervisor.client.documents import id_text
+from supervisor.core.durations import duration
 from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind
 from supervisor.store.controls import EVERY, Pause

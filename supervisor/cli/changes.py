@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import fail, id_text, warn
+from supervisor.cli.printing import fail, warn
 from supervisor.cli.session import Session, pass_session
+from supervisor.client.documents import id_text
 from supervisor.client.queue import Queue
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError, JobStateError

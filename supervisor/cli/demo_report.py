@@ -13,7 +13,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from supervisor.cli.jobs import clean_line
-from supervisor.cli.printing import clean, duration, print_table
+from supervisor.cli.printing import clean, print_table
+from supervisor.core.durations import duration
 
 LONGEST_TEXT_LINES = 60
 MOST_ENTITIES = 100

@@ -14,10 +14,10 @@ from bson import ObjectId, json_util
 from bson.errors import BSONError
 
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import as_json, error_in_short, id_text, warn
+from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
-from supervisor.client.documents import JSON, JobOptions
+from supervisor.client.documents import JSON, JobOptions, id_text
 from supervisor.client.queue import Queue
 from supervisor.config.settings import Settings
 from supervisor.core.job import Status

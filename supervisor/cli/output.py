@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import as_json, clean, error_in_short, id_text, printable
+from supervisor.cli.printing import as_json, clean, error_in_short, printable
 from supervisor.cli.running import NoAnswerError, ask_about, lease_of
 from supervisor.cli.session import Session, pass_session
-from supervisor.client.documents import has_ended
+from supervisor.client.documents import has_ended, id_text
 from supervisor.client.queue import Queue
 from supervisor.errors import JobStateError
 from supervisor.store.controls import LOGS

@@ -19,10 +19,9 @@ from bson import Decimal128, ObjectId, json_util
 from rich.cells import cell_len
 from rich.text import Text
 
+from supervisor.client.documents import id_text
 from supervisor.config.problems import one_line
 
-_UNITS = (("s", 1, 100), ("m", 60, 6000), ("h", 3600, 172_800), ("d", 86_400, math.inf))
-"""Of a duration from 10 s: the unit, its seconds, and the number of seconds below which it is used."""
 _GAP = "  "
 _NARROW = 26
 """A column of at most so many characters is shown whole, unless it is the last and was longer."""
@@ -51,13 +50,6 @@ def printable(text: str) -> str:
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in lines)
-
-
-def id_text(job_id: Any) -> str:
-    """Return an id so that it can be given to a command again."""
-    if isinstance(job_id, (ObjectId, str, int)) and not isinstance(job_id, bool):
-        return str(job_id)
-    return json_util.dumps(job_id)
 
 
 def as_json(value: Any) -> str:
@@ -97,16 +89,6 @@ def seconds_between(start: Any, end: Any) -> float | None:
     if not isinstance(start, datetime) or not isinstance(end, datetime):
         return None
     return max(0.0, (end - start).total_seconds())
-
-
-def duration(seconds: Any) -> str:
-    """Return seconds in the one unit that tells most, such as 9ms, 3.6s, 45s, 12m, 5h or 8d; empty for None."""
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not math.isfinite(seconds):
-        return ""
-    if seconds < 10:
-        return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
-    unit, size = next((unit, size) for unit, size, limit in _UNITS if seconds < limit)
-    return f"{seconds / size:.0f}{unit}"
 
 
 def error_in_short(error: Any) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from supervisor.cli.parsing import PROGRAM, command
-from supervisor.cli.printing import as_json, clean, duration, id_text, printable
+from supervisor.cli.printing import as_json, clean, printable
 from supervisor.cli.session import Session, pass_session
 from supervisor.cli.stacks import of_the_handler
 from supervisor.client.controls import ANSWER_S
-from supervisor.client.documents import is_alive
+from supervisor.client.documents import id_text, is_alive
 from supervisor.client.queue import Queue
+from supervisor.core.durations import duration
 from supervisor.core.job import Status
 from supervisor.errors import JobStateError, SupervisorError
 from supervisor.store.controls import STACK

@@ -117,6 +117,13 @@ def _check_payload(handler: str, payload: Mapping[str, Any], registry: Registry)
         raise PayloadError(f"payload of {handler!r}: {error}") from None
 
 
+def id_text(job_id: Any) -> str:
+    """Return an id so that it can be given to a command again."""
+    if isinstance(job_id, (ObjectId, str, int)) and not isinstance(job_id, bool):
+        return str(job_id)
+    return json_util.dumps(job_id)
+
+
 def ids_meant_by(text: str) -> list[Any]:
     """Return the ids that `text` from a command line may stand for, the likeliest first.
 

@@ -29,12 +29,10 @@ from supervisor.core.job import CONTROL_FIELDS, Job, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
 from supervisor.store import unreadable
+from supervisor.store.soundness import problem_of, projection
 
 log = structlog.get_logger("supervisor.store")
 
-_TYPE_ALIASES = {"payload": "object", "lease": "object", "progress": "object", "result": "object", "error": "object",
-                 "usage": "object", "children": "array", "attempts": "array"}  # fmt: skip
-"""Fields too large to read at claim: only their type is asked for."""
 _DUE = {"$expr": {"$lte": ["$run_at", "$$NOW"]}}
 _EMPTY_DOCUMENT = BSON.encode({})
 _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 11600, 11602, 13435, 13436}
@@ -98,7 +96,7 @@ class ClaimStore:
         first, *others = scans
         pipeline = [*first]
         pipeline += [{"$unionWith": {"coll": self._jobs.name, "pipeline": scan}} for scan in others]
-        pipeline += [{"$limit": limit}, {"$project": _projection()}]
+        pipeline += [{"$limit": limit}, {"$project": projection()}]
         found: list[dict[str, Any]] = await (await self._jobs.aggregate(pipeline)).to_list()
         if any(unreadable.is_suspicious(document["_id"]) for document in found):
             await self._set_aside_unreadable(pipeline)
@@ -118,7 +116,7 @@ class ClaimStore:
 
     async def _set_aside(self, document: dict[str, Any], payload_kb: int) -> bool:
         """End a pending document that cannot be a job, or was cancelled; tell whether that was so."""
-        if problem := _problem(document, payload_kb):
+        if problem := problem_of(document, payload_kb):
             await set_aside(self._jobs, document["_id"], problem)
             return True
         if document.get("cancel_requested"):
@@ -187,28 +185,6 @@ def _scan(handlers: list[str], priority: dict[str, Any], limit: int) -> list[dic
         order = {"priority": -1, **order}
     match = {"status": Status.PENDING.value, "handler": {"$in": handlers}, "priority": priority, **_DUE}
     return [{"$match": match}, {"$sort": order}, {"$limit": limit}]
-
-
-def _projection() -> dict[str, Any]:
-    size = {"$cond": [{"$eq": [{"$type": "$payload"}, "object"]}, {"$bsonSize": "$payload"}, 0]}
-    types = {name: {"$type": f"${name}"} for name in _TYPE_ALIASES}
-    return {**dict.fromkeys(CONTROL_FIELDS, 1), "_types": types, "_payload_bytes": size, "_now": "$$NOW"}
-
-
-def _problem(document: dict[str, Any], payload_kb: int) -> str | None:
-    if problem := find_problem(document):
-        return problem
-    for name, wanted in _TYPE_ALIASES.items():
-        found = document["_types"][name]
-        if found not in (wanted, "null", "missing"):
-            article = "a document" if wanted == "object" else "an array"
-            return f"{name}: is of type {found}, must be {article}"
-    if document["_payload_bytes"] > payload_kb * 1024:
-        return (
-            f"payload: is {document['_payload_bytes'] / 1024:.0f} kB, must be at most {payload_kb} kB "
-            "(limits.payload_kb); larger input belongs in a file"
-        )
-    return None
 
 
 def _within(room: Mapping[str, int], documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

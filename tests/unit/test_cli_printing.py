@@ -7,7 +7,9 @@ import pytest
 from bson import Binary, Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from supervisor.cli.printing import as_json, clean, duration, error_in_short, fit, id_text
+from supervisor.cli.printing import as_json, clean, error_in_short, fit
+from supervisor.client.documents import id_text
+from supervisor.core.durations import duration
 
 NOON = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=UTC)
 
