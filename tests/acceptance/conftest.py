@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.command_line import CommandLine
-from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, configuration, jobs_in
+from tests.support.mongo import RunningMongod
+from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, configuration, gone, jobs_in
 
 
 @pytest.fixture
@@ -40,3 +41,35 @@ def start(mongo_uri: str, database_name: str, tmp_path: Path) -> Iterator[StartS
     yield start_one
     for supervisor in running:
         supervisor.end()
+
+
+@pytest.fixture(scope="module")
+def module_jobs(mongod: RunningMongod, request: pytest.FixtureRequest) -> Iterator[Jobs]:
+    """Jobs in one database for all tests of a module, dropped after them."""
+    database = request.module.__name__.rpartition(".")[2]
+    with jobs_in(mongod.uri, database) as found:
+        yield found
+        found.collection.database.client.drop_database(database)
+
+
+@pytest.fixture(scope="module")
+def start_for_module(
+    mongod: RunningMongod, module_jobs: Jobs, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
+) -> Iterator[StartSupervisor]:
+    """Start a supervisor for all tests of a module: whatever a job does to it, it must end well after the last."""
+    running: list[RunningSupervisor] = []
+    database = module_jobs.collection.database.name
+
+    def start_one(**tables: dict[str, Any]) -> RunningSupervisor:
+        config = configuration(mongod.uri, database, **tables)
+        supervisor = RunningSupervisor(tmp_path_factory.mktemp("supervisor"), config).start()
+        running.append(supervisor)
+        lasting.add(supervisor.pid)
+        return supervisor
+
+    yield start_one
+    for supervisor in running:
+        family = supervisor.family()
+        code = supervisor.stop()
+        gone(family)
+        assert code == 0

@@ -1,41 +1,28 @@
 """What a person at the command line learns about running and dead jobs, on another machine than theirs."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import CommandLine
-from tests.support.mongo import RunningMongod
-from tests.support.supervising import Jobs, RunningSupervisor, configuration, jobs_in
+from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor
 from tests.support.until import until
-
-DATABASE = "test_autopsy"
 
 
 @pytest.fixture(scope="module")
-def jobs(mongod: RunningMongod) -> Iterator[Jobs]:
-    with jobs_in(mongod.uri, DATABASE) as found:
-        yield found
-        found.collection.database.client.drop_database(DATABASE)
+def jobs(module_jobs: Jobs) -> Jobs:
+    return module_jobs
 
 
 @pytest.fixture(scope="module", autouse=True)
-def supervisor(
-    mongod: RunningMongod, jobs: Jobs, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
-) -> Iterator[RunningSupervisor]:
-    running = RunningSupervisor(
-        tmp_path_factory.mktemp("supervisor"), configuration(mongod.uri, DATABASE, retry={"max_crashes": 2})
-    ).start()
-    lasting.add(running.pid)
-    yield running
-    running.stop()
+def supervisor(start_for_module: StartSupervisor) -> RunningSupervisor:
+    return start_for_module(retry={"max_crashes": 2})
 
 
 @pytest.fixture
-def command(tmp_path: Path, mongod: RunningMongod) -> CommandLine:
-    made = CommandLine(tmp_path, mongod.uri, DATABASE)
+def command(tmp_path: Path, mongo_uri: str, jobs: Jobs) -> CommandLine:
+    made = CommandLine(tmp_path, mongo_uri, jobs.collection.database.name)
     made.configure()
     return made
 

@@ -1,35 +1,22 @@
 """What an attempt that ended badly leaves to see, and memory as a limit that holds while the job runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.mongo import RunningMongod
-from tests.support.supervising import Jobs, RunningSupervisor, configuration, gone, jobs_in
-
-DATABASE = "test_evidence"
+from tests.support.processes import command_line
+from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, gone
 
 
 @pytest.fixture(scope="module")
-def jobs(mongod: RunningMongod) -> Iterator[Jobs]:
-    with jobs_in(mongod.uri, DATABASE) as found:
-        yield found
-        found.collection.database.client.drop_database(DATABASE)
+def jobs(module_jobs: Jobs) -> Jobs:
+    return module_jobs
 
 
 @pytest.fixture(scope="module")
-def supervisor(
-    mongod: RunningMongod, jobs: Jobs, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
-) -> Iterator[RunningSupervisor]:
-    running = RunningSupervisor(
-        tmp_path_factory.mktemp("supervisor"),
-        configuration(mongod.uri, DATABASE, handlers__hoards={"memory_limit_mb": 300}, pool={"max_growth_mb": 100}),
-    ).start()
-    lasting.add(running.pid)
-    yield running
-    running.stop()
+def supervisor(start_for_module: StartSupervisor) -> RunningSupervisor:
+    return start_for_module(handlers__hoards={"memory_limit_mb": 300}, pool={"max_growth_mb": 100})
 
 
 def test_a_worker_that_dies_leaves_its_stack_its_words_and_what_it_used(
@@ -79,7 +66,6 @@ def test_a_job_that_takes_memory_is_stopped_at_its_limit(
     in_a_child: bool, supervisor: RunningSupervisor, jobs: Jobs
 ) -> None:
     neighbour = jobs.insert("sleeps", {"seconds": 2})
-    family = supervisor.family()
     job = jobs.run("hoards", {"mb_per_s": 200, "in_a_child": in_a_child}, max_attempts=1)
     assert job["status"] == "failed"
     error = job["error"]
@@ -89,7 +75,9 @@ def test_a_job_that_takes_memory_is_stopped_at_its_limit(
     assert error["message"] == f"used {used_mb:.0f} MB with its subprocesses, the limit is 300 MB"
     assert job["usage"]["peak_rss_mb"] > 300
     assert "in hoards" in job["attempts"][0]["evidence"]["stack"]
-    gone([each for each in supervisor.family() if each not in family and each.name() == "python"], timeout_s=2)
+    worker = job["attempts"][0]["pid"]
+    hoarders = [each for each in supervisor.family() if each.pid == worker or "hoard = []" in command_line(each)]
+    gone(hoarders, timeout_s=2)
     assert jobs.wait(neighbour)["attempt"] == 1
     assert jobs.run("ok")["status"] == "completed"
 

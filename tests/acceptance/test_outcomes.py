@@ -1,7 +1,6 @@
 """Every way a job can end, seen from outside: what stands in the document, and that the slot goes on."""
 
 import math
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,8 @@ import psutil
 import pytest
 from bson import json_util
 
-from tests.support.mongo import RunningMongod
-from tests.support.supervising import MISBEHAVING, Jobs, RunningSupervisor, configuration, gone, jobs_in
+from tests.support.supervising import MISBEHAVING, Jobs, RunningSupervisor, StartSupervisor, gone
 from tests.support.until import until
-
-DATABASE = "test_outcomes"
 
 ENDINGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     # handler, payload, what the document must say
@@ -50,26 +46,14 @@ ENDINGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="module")
-def jobs(mongod: RunningMongod) -> Iterator[Jobs]:
-    with jobs_in(mongod.uri, DATABASE) as found:
-        yield found
-        found.collection.database.client.drop_database(DATABASE)
+def jobs(module_jobs: Jobs) -> Jobs:
+    return module_jobs
 
 
 @pytest.fixture(scope="module")
-def supervisor(
-    mongod: RunningMongod, jobs: Jobs, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
-) -> Iterator[RunningSupervisor]:
+def supervisor(start_for_module: StartSupervisor) -> RunningSupervisor:
     """One supervisor for all tests here: whatever a job does, the next one must find it well."""
-    folder = tmp_path_factory.mktemp("supervisor")
-    modules = {"modules": [MISBEHAVING, "handlers.cleanup"]}
-    running = RunningSupervisor(folder, configuration(mongod.uri, DATABASE, pool=modules)).start()
-    lasting.add(running.pid)
-    yield running
-    family = running.family()
-    code = running.stop()
-    gone(family)
-    assert code == 0
+    return start_for_module(pool={"modules": [MISBEHAVING, "handlers.cleanup"]})
 
 
 def test_every_ending_is_recorded_as_the_contract_says(supervisor: RunningSupervisor, jobs: Jobs) -> None:

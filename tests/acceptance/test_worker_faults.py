@@ -7,7 +7,6 @@ import random
 import resource
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,43 +14,21 @@ import pytest
 from pymongo import MongoClient
 
 from tests.support.control_groups import control_group
-from tests.support.mongo import RunningMongod
-from tests.support.supervising import (
-    MISBEHAVING,
-    Jobs,
-    RunningSupervisor,
-    StartSupervisor,
-    configuration,
-    gone,
-    jobs_in,
-)
+from tests.support.supervising import MISBEHAVING, Jobs, RunningSupervisor, StartSupervisor, gone, jobs_in
 from tests.support.until import until
 
 UNTIDY = "tests.support.untidy"
-DATABASE = "test_worker_faults"
 
 
 @pytest.fixture(scope="module")
-def jobs(mongod: RunningMongod) -> Iterator[Jobs]:
-    with jobs_in(mongod.uri, DATABASE) as found:
-        yield found
-        found.collection.database.client.drop_database(DATABASE)
+def jobs(module_jobs: Jobs) -> Jobs:
+    return module_jobs
 
 
 @pytest.fixture(scope="module")
-def one_worker(
-    mongod: RunningMongod, jobs: Jobs, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
-) -> Iterator[RunningSupervisor]:
+def one_worker(start_for_module: StartSupervisor) -> RunningSupervisor:
     """A supervisor with a single worker, so that every job meets what the one before has left."""
-    running = RunningSupervisor(
-        tmp_path_factory.mktemp("supervisor"),
-        configuration(mongod.uri, DATABASE, pool={"workers": 1, "modules": [MISBEHAVING, UNTIDY]}),
-    ).start()
-    lasting.add(running.pid)
-    yield running
-    family = running.family()
-    assert running.stop() == 0
-    gone(family)
+    return start_for_module(pool={"workers": 1, "modules": [MISBEHAVING, UNTIDY]})
 
 
 # in the middle of something
