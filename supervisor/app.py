@@ -19,6 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
 from supervisor import __version__, host, logs
+from supervisor.cancelling import mend_wait_for
 from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
 from supervisor.config.not_in_force import keys_not_in_force
@@ -67,6 +68,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     """
     settings, environ = loaded.settings, dict(environ)  # `prepare` takes our variables out of the real one
     logs.configure(settings.log.level, settings.log.format)
+    mend_wait_for()
     for warning in loaded.warnings:
         log.warning("config.warning", reason=warning)
     if keys := keys_not_in_force(settings):

@@ -229,4 +229,6 @@ async def _end(*tasks: asyncio.Task[None]) -> None:
     """Cancel parts and wait for them, within bounds; what they died of has been raised elsewhere."""
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks, timeout=END_TIMEOUT_S)
+    _, hung = await asyncio.wait(tasks, timeout=END_TIMEOUT_S)
+    if hung:
+        log.error("supervisor.part_hangs", parts=[task.get_name() for task in hung], hint="left as it is")

@@ -100,6 +100,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "retention.failed": ("warning", "the retention could not be applied; tried again in an hour", "reason"),
     "supervisor.draining": ("info", "no more claims; running jobs may finish", "jobs, drain_s"),
     "supervisor.failed": ("error", "a bug ended the supervisor; with the traceback", "hint, exception"),
+    "supervisor.part_hangs": (
+        "error",
+        "at the end: parts have not ended in ten seconds; the supervisor ends without them",
+        "parts, hint",
+    ),
     "supervisor.predecessor_died": ("warning", "at start: a supervisor that died here was found", "predecessor, jobs"),
     "supervisor.ready": ("info", "the first worker is up and jobs are being claimed", "workers, handlers"),
     "supervisor.starting": ("info", "at start", "id, version, pid"),
