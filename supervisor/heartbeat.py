@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor.limits import NO_CAP, claimed, limits_of
 from supervisor.live import Live
 from supervisor.pool.pool import WorkerPool
 from supervisor.store.patience import first_line
@@ -93,5 +94,21 @@ class Heartbeat:
             "phase": self.phase.value,
             "workers": self._pool.desired,
             "slots": slots,
+            "handlers": self._handlers(),
             "counts": dict(self._live.counts),
         }
+
+    def _handlers(self) -> list[dict[str, Any]]:
+        """Return what may be claimed here: every registered handler, with its cap (None: none) and what runs of it."""
+        settings, running = self._live.settings, self._live.running()
+        ours = {spec.name for spec in claimed(self._live.handlers, settings)}
+        caps = {spec.name: limits_of(spec, settings).max_running for spec in self._live.handlers.values()}
+        return [
+            {
+                "handler": name,
+                "claimed": name in ours,
+                "max_running": None if cap == NO_CAP else cap,
+                "running": running[name],
+            }
+            for name, cap in sorted(caps.items())
+        ]

@@ -17,23 +17,22 @@ from supervisor.cli.autopsy_report import (
     headline,
     last_bad,
     output_section,
-    paused,
     records_of,
     rows,
     stack_section,
     what_next,
 )
-from supervisor.cli.parsing import PROGRAM, command
+from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, print_table
 from supervisor.cli.session import Database, Session, pass_session
+from supervisor.client.reasons import Code, Reason
+from supervisor.client.why import reasons
 from supervisor.core.job import Status
-from supervisor.store.controls import EVERY
 
 WIDTH = 100
 SCREEN = 30
 """Lines of a screen that the report is made for; a higher one gets more of the stack and the output."""
 STACK_LINES, OUTPUT_LINES = 7, 4
-NOBODY = {"next": "no supervisor is running on this database", "command": PROGRAM}
 
 
 @command("autopsy", "autopsy 65f2a1c0e4b0a1b2c3d4e5f6")
@@ -91,11 +90,10 @@ def _memory_limit_mb(database: Database, job: Document) -> int:
     return database.settings.pool.memory_limit_mb if own is None else own
 
 
-def _waits_for(database: Database, job: Document) -> Document | None:
-    for pause in database.queue.controls.pauses():
-        if pause.handler in (EVERY, job.get("handler")):
-            return paused(pause)
-    return None if database.queue.has_supervisor() else NOBODY
+def _waits_for(database: Database, job: Document) -> Reason | None:
+    """Return what keeps a pending job from being claimed, besides its time."""
+    facts = database.queue.facts(job["_id"])
+    return next((reason for reason in reasons(facts) if reason.code not in (Code.NOT_DUE, Code.FREE)), None)
 
 
 def _print_attempts(job: Document) -> None:

@@ -9,17 +9,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from textwrap import shorten
 from typing import Any
 
 from supervisor.cli.parsing import PROGRAM
-from supervisor.cli.printing import clean, plain, printable, seconds_between
+from supervisor.cli.printing import clean, plain, printable
 from supervisor.cli.stacks import frames, traceback_lines
 from supervisor.client.documents import id_text
-from supervisor.core.durations import duration
+from supervisor.client.reasons import Reason
+from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind
-from supervisor.store.controls import EVERY, Pause
+from supervisor.core.pieces import part, parts
 
 Document = Mapping[str, Any]
 
@@ -27,7 +27,6 @@ COLUMNS = ("n", "started (UTC)", "run", "cpu", "peak", "where", "outcome", "how"
 MOST_ROWS = 8
 MOST_OTHERS = 3
 LONGEST_PAYLOAD = 200
-LONGEST_REASON = 120
 _NOT_BAD = ["completed", "interrupted", ErrorKind.CANCELLED.value]
 
 SIGNALS = {
@@ -75,7 +74,7 @@ class Section:
 def headline(job: Document, now: datetime) -> list[str]:
     """Say in two or three lines what the job is and how it stands."""
     status, crashes = clean(job.get("status")), job.get("crashes")
-    error = _part(job, "error")
+    error = part(job, "error")
     if status == Status.FAILED:
         poison = error.get("kind") == ErrorKind.POISON
         status += f", quarantined after {crashes} crashes" if poison else f" ({clean(error.get('kind'))})"
@@ -91,7 +90,7 @@ def headline(job: Document, now: datetime) -> list[str]:
 
 def records_of(job: Document) -> list[Document]:
     """Return the entries of `attempts`, as far as they are any."""
-    return _documents(job, "attempts")
+    return parts(job, "attempts")
 
 
 def last_bad(job: Document) -> Document | None:
@@ -106,7 +105,7 @@ def rows(job: Document) -> list[list[Any]]:
 
 
 def _row(record: Document) -> list[Any]:
-    usage, error = _part(record, "usage"), _part(record, "error")
+    usage, error = part(record, "usage"), part(record, "error")
     started = record.get("started_at")
     exit_code = error.get("exit_code")
     how = error.get("signal") or (f"exit {exit_code}" if exit_code is not None else error.get("type"))
@@ -130,7 +129,7 @@ def death(record: Document, limit_mb: int) -> Section:
 
 
 def _sentence(record: Document) -> str:
-    error, evidence = _part(record, "error"), _part(record, "evidence")
+    error, evidence = part(record, "error"), part(record, "evidence")
     signal, exit_code = error.get("signal"), error.get("exit_code")
     if signal == "SIGKILL":
         return f"killed by SIGKILL{_KILLED_BY.get(str(evidence.get('oom_killed')), _KILLED_BY['None'])}"
@@ -143,7 +142,7 @@ def _sentence(record: Document) -> str:
 
 
 def _memory(record: Document, limit_mb: int) -> Iterator[str]:
-    usage = _part(record, "usage")
+    usage = part(record, "usage")
     told = [f"it ran {duration(usage.get('run_s'))}"] if usage.get("run_s") is not None else []
     if usage.get("cpu_s") is not None:
         told.append(f"{duration(usage.get('cpu_s'))} of it on a CPU")
@@ -154,13 +153,13 @@ def _memory(record: Document, limit_mb: int) -> Iterator[str]:
 
 
 def _machine(record: Document) -> Iterator[str]:
-    machine = _part(_part(record, "evidence"), "machine")
+    machine = part(part(record, "evidence"), "machine")
     if machine:
         load, cores = machine.get("load_1m"), machine.get("cores")
         shown = f"{load:.1f}" if isinstance(load, float) else clean(load)
         free = _megabytes(machine.get("memory_available_mb"))
         yield f"the machine then: load {shown} on {clean(cores)} cores, {free} of memory free"
-        others = _documents(machine, "others")
+        others = parts(machine, "others")
         told = [
             f"{clean(each.get('handler'))} {clean(id_text(each.get('job_id')))} ({_megabytes(each.get('rss_mb'))})"
             for each in others[:MOST_OTHERS]
@@ -171,9 +170,9 @@ def _machine(record: Document) -> Iterator[str]:
 
 def stack_section(record: Document, most: int) -> Section | None:
     """Return where the attempt was at its end: its Python stack, or the traceback of what it raised."""
-    if calls := frames(str(_part(record, "evidence").get("stack") or "")):
+    if calls := frames(str(part(record, "evidence").get("stack") or "")):
         return Section(f"python stack, latest call first{_of(most, len(calls))}", _indented(calls[:most]))
-    lines = traceback_lines(str(_part(record, "error").get("traceback") or ""))
+    lines = traceback_lines(str(part(record, "error").get("traceback") or ""))
     if not lines:
         return None
     return Section(f"traceback, latest call last{_of(most, len(lines))}", _indented(lines[-most:]))
@@ -185,10 +184,10 @@ def output_section(record: Document, most: int) -> Section | None:
     return Section(f"last output{_of(most, len(lines))}", _indented(lines[-most:])) if lines else None
 
 
-def what_next(job: Document, now: datetime, waits_for: Document | None) -> Document:
+def what_next(job: Document, now: datetime, waits_for: Reason | None) -> Document:
     """Return {next, command}: what becomes of the job, and what to type about it (None: nothing).
 
-    `waits_for`, of the same form, is what keeps a pending job from being claimed, besides its time.
+    `waits_for` is what keeps a pending job from being claimed, besides its time.
     """
     status, job_id = job.get("status"), clean(id_text(job["_id"]))
     if status == Status.PROCESSING:
@@ -200,35 +199,17 @@ def what_next(job: Document, now: datetime, waits_for: Document | None) -> Docum
             due += f" in {duration(seconds_between(now, run_at))}"
         elif not waits_for:
             due += " and waits for its turn"
-        return {**waits_for, "next": f"{due}, but {waits_for['next']}"} if waits_for else _next(due)
+        return _next(f"{due}, but {clean(waits_for.text)}", waits_for.command) if waits_for else _next(due)
     if status == Status.FAILED:
-        kind = str(_part(job, "error").get("kind"))
+        kind = str(part(job, "error").get("kind"))
         return _next(NEVER_AGAIN.get(kind, "nothing by itself: its attempts are used up"), f"retry {job_id}")
     if status == Status.CANCELLED:
         return _next("nothing by itself: it was cancelled", f"retry {job_id}")
     return _next(f"nothing: it is {clean(status)}")
 
 
-def paused(pause: Pause) -> Document:
-    """Return {next, command} for a job whose handler is paused."""
-    everything = pause.handler == EVERY
-    whose, argument = ("all handlers are", "--all") if everything else ("its handler is", clean(pause.handler))
-    why = f": {shorten(clean(pause.reason), LONGEST_REASON, placeholder='…')}" if pause.reason else ""
-    return _next(f"{whose} paused by {clean(pause.by)}{why}", f"resume {argument}")
-
-
 def _next(text: str, command: str | None = None) -> Document:
     return {"next": text, "command": command and f"{PROGRAM} {command}"}
-
-
-def _part(document: Document, name: str) -> Document:
-    value = document.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _documents(document: Document, name: str) -> list[Document]:
-    value = document.get(name)
-    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _megabytes(value: Any) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import as_json, clean, error_in_short, plain, print_table, seconds_between
+from supervisor.cli.printing import as_json, clean, error_in_short, plain, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text
 from supervisor.client.queue import Queue
-from supervisor.core.durations import duration
+from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 
 Document = Mapping[str, Any]

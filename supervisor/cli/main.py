@@ -26,6 +26,7 @@ from supervisor.cli.run import run
 from supervisor.cli.running import stack
 from supervisor.cli.session import Session
 from supervisor.cli.status import status
+from supervisor.cli.why import why
 from supervisor.errors import ConfigError, SupervisorError
 
 USAGE = 2
@@ -49,7 +50,25 @@ def cli(ctx: click.Context) -> int | None:
     return None if ctx.invoked_subcommand else ctx.invoke(run)
 
 
-for each in (run, demo, enqueue, jobs, job, retry, cancel, pause, resume, stack, logs, autopsy, status, init, check):
+COMMANDS = (
+    run,
+    demo,
+    enqueue,
+    jobs,
+    job,
+    why,
+    retry,
+    cancel,
+    pause,
+    resume,
+    stack,
+    logs,
+    autopsy,
+    status,
+    init,
+    check,
+)
+for each in COMMANDS:
     cli.add_command(each)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import print_table, seconds_between, warn
+from supervisor.cli.printing import print_table, warn
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
-from supervisor.core.durations import duration
+from supervisor.core.durations import duration, seconds_between
 from supervisor.errors import UsageError
 from supervisor.store.controls import EVERY, Pause
 

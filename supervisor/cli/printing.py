@@ -84,13 +84,6 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def seconds_between(start: Any, end: Any) -> float | None:
-    """Return the seconds from `start` to `end`, None where one of them is no time."""
-    if not isinstance(start, datetime) or not isinstance(end, datetime):
-        return None
-    return max(0.0, (end - start).total_seconds())
-
-
 def error_in_short(error: Any) -> str:
     """Return `kind: message` of an error document; empty for none."""
     if not isinstance(error, Mapping):

@@ -11,10 +11,10 @@ import click
 
 from supervisor.cli.parsing import command
 from supervisor.cli.pauses import print_pauses
-from supervisor.cli.printing import as_json, print_table, seconds_between
+from supervisor.cli.printing import as_json, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text, is_alive
-from supervisor.core.durations import duration
+from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 
 Document = Mapping[str, Any]

@@ -28,6 +28,8 @@ from pymongo.read_concern import ReadConcern
 from supervisor.client import documents
 from supervisor.client.controls import Controls
 from supervisor.client.documents import JobOptions
+from supervisor.client.facts import facts_of, read_job
+from supervisor.client.reasons import Facts
 from supervisor.client.waiting import Waiting
 from supervisor.codec import TOLERANT
 from supervisor.core import files
@@ -238,6 +240,11 @@ class Queue:
     def has_supervisor(self) -> bool:
         """Tell whether a supervisor has been heard of lately."""
         return any(documents.is_alive(supervisor) for supervisor in self.supervisors())
+
+    def facts(self, job_id: Any) -> Facts:
+        """Return what tells why the job is not running now, for `why.reasons`; raises JobNotFoundError."""
+        job = read_job(self._jobs, job_id)
+        return facts_of(self._jobs, job, self._payload_kb, self.controls.pauses(), self.supervisors())
 
     def now(self) -> datetime:
         """Return the database's own time; ages are counted by it."""

@@ -17,7 +17,6 @@ from supervisor.cli.autopsy_report import (
     headline,
     last_bad,
     output_section,
-    paused,
     rows,
     stack_section,
     what_next,
@@ -26,7 +25,7 @@ from supervisor.cli.main import main
 from supervisor.cli.output import rest_of
 from supervisor.cli.printing import printable
 from supervisor.cli.stacks import of_the_handler
-from supervisor.store.controls import Pause
+from supervisor.client.reasons import Code, Reason
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 STACK = """Fatal Python error: Segmentation fault
@@ -111,7 +110,7 @@ def test_the_last_bad_attempt_is_the_one_that_is_told():
     assert last_bad(job(attempts=[good])) is last_bad(job()) is None
 
 
-SEIZED = paused(Pause("ocr", "3 crashes", "breaker"))
+PAUSED = Reason(Code.PAUSED, "ocr is paused by breaker: 3 crashes", "resume ocr")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +118,9 @@ SEIZED = paused(Pause("ocr", "3 crashes", "breaker"))
     [
         (job("pending", attempt=1, run_at=NOW + timedelta(seconds=12)), None, "attempt 2 is due in 12s", None),
         (job("pending"), None, "attempt 1 is due and waits for its turn", None),
-        (job("pending"), SEIZED, "attempt 1 is due, but its handler is paused by breaker: 3 crashes", "resume ocr"),
-        (job("pending"), paused(Pause("*")),
-         "attempt 1 is due, but all handlers are paused by operator", "resume --all"),
+        (job("pending"), PAUSED, "attempt 1 is due, but ocr is paused by breaker: 3 crashes", "resume ocr"),
+        (job("pending", attempt=1, run_at=NOW + timedelta(seconds=12)), Reason(Code.BUSY, "all 8 slots are\n busy"),
+         "attempt 2 is due in 12s, but all 8 slots are busy", None),
         (job("processing", attempt=2), None, "attempt 2 is running", "stack 7"),
         (job(error={"kind": "poison"}), None,
          "nothing by itself: it is quarantined, since it killed too many workers", "retry 7"),
