@@ -40,6 +40,7 @@ from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.store import schema
+from supervisor.store.candidates import Candidates
 from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.connection import connect
 from supervisor.store.controls import COLLECTION as CONTROLS
@@ -166,7 +167,7 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
             wakeup.ring_in(change.run_in_s)
 
     services = Services(owner, pool, recorder, results, FileStore(database, collection), retention, rng, on_recorded)
-    reaper = Reaper(live, leases, results, claims, presence, rng)
+    reaper = Reaper(live, leases, results, Candidates(database, collection), presence, rng)
     log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
     with contextlib.suppress(PyMongoError):  # their leases expire in any case
         await reaper.believe_clock()

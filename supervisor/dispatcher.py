@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor.core.gate import FleetLimits
 from supervisor.execution import Execution, Services, boot_time_s
 from supervisor.limits import claimed, limits_of
 from supervisor.live import Live
@@ -80,7 +81,11 @@ class Dispatcher:
         self._sent_at = boot_time_s()
         try:
             claims = await self._claims.claim(
-                self._room(), seats, lease_s=settings.lease.seconds, payload_kb=settings.limits.payload_kb
+                self._room(),
+                seats,
+                lease_s=settings.lease.seconds,
+                payload_kb=settings.limits.payload_kb,
+                fleet=self._fleet_limits(),
             )
         except PyMongoError as error:
             if not self._failing:
@@ -89,6 +94,8 @@ class Dispatcher:
             self._live.outage.failed(error)
             await asyncio.sleep(_RETRY_S)
             return []
+        if (wait_s := self._claims.opens_in_s) is not None:
+            self._wakeup.ring_in(wait_s)
         if claims:  # else perhaps nothing was asked
             self._live.outage.answered()
         if self._failing:
@@ -105,6 +112,12 @@ class Dispatcher:
             if self._live.may_claim(spec.name)
         }
         return {name: free for name, free in room.items() if free > 0}
+
+    def _fleet_limits(self) -> dict[str, FleetLimits]:
+        """Return the limits across machines of those handlers that have any."""
+        settings = self._live.settings
+        limits = {spec.name: limits_of(spec, settings).fleet for spec in claimed(self._live.handlers, settings)}
+        return {name: of_handler for name, of_handler in limits.items() if of_handler}
 
     def _start(self, claim: Claim, sent_at: float) -> None:
         settings = self._live.settings

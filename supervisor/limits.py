@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from supervisor.config.settings import Settings
+from supervisor.config.checks import parse_rate
+from supervisor.config.settings import HandlerSettings, Settings
+from supervisor.core.gate import FleetLimits
 from supervisor.core.job import Job
 from supervisor.core.retry import RetryPolicy
 from supervisor.registry import HandlerSpec
@@ -23,6 +25,7 @@ class HandlerLimits:
     max_running: int
     memory_limit_mb: int
     """Of a worker with its subprocesses; 0 = none."""
+    fleet: FleetLimits
     settings: Mapping[str, Any]
 
 
@@ -41,8 +44,15 @@ def limits_of(spec: HandlerSpec, settings: Settings) -> HandlerLimits:
         policy=policy,
         max_running=_first(own.max_running, spec.max_running, 0) or NO_CAP,
         memory_limit_mb=_first(own.memory_limit_mb, spec.memory_limit_mb, settings.pool.memory_limit_mb),
+        fleet=_fleet(own),
         settings=own.settings,
     )
+
+
+def _fleet(own: HandlerSettings) -> FleetLimits:
+    limits = FleetLimits(total=own.max_running_total or 0, per_group=own.max_running_per_group or 0)
+    rate = parse_rate(own.rate or "")
+    return limits if rate is None else replace(limits, starts=rate.count, per_s=rate.per_s)
 
 
 def timeout_of(job: Job, limits: HandlerLimits) -> float:

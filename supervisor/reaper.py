@@ -21,7 +21,8 @@ from supervisor.execution import boot_time_s
 from supervisor.host import is_dead
 from supervisor.limits import limits_of
 from supervisor.live import Live
-from supervisor.store.claims import ClaimStore, Owner, Seat
+from supervisor.store.candidates import Candidates
+from supervisor.store.claims import Owner, Seat
 from supervisor.store.leases import LeaseStore, claim_key
 from supervisor.store.patience import first_line
 from supervisor.store.presence import PresenceStore
@@ -46,14 +47,14 @@ class Reaper:
         live: Live,
         leases: LeaseStore,
         results: ResultStore,
-        claims: ClaimStore,
+        candidates: Candidates,
         presence: PresenceStore,
         random: Callable[[], float],
     ) -> None:
         self._live = live
         self._leases = leases
         self._results = results
-        self._claims = claims
+        self._candidates = candidates
         self._presence = presence
         self._random = random
         self._primary = PrimaryWatch()
@@ -81,7 +82,7 @@ class Reaper:
         if await self.believe_clock():  # asked last: the driver may have found `expired` on a new primary
             await self._release(expired, "its lease expired", only_if_expired=True)
         if self._rounds % SWEEP_EVERY_ROUNDS == 1:
-            await self._claims.set_aside_unreachable()
+            await self._candidates.set_aside_unreachable()
             await self._presence.forget_silent(SILENT_S)
 
     async def believe_clock(self) -> bool:

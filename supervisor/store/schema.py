@@ -66,6 +66,19 @@ INDEXES = (
         "claims in order without reading jobs that are not due",
     ),
     Index(
+        "groups",
+        (
+            ("status", ASCENDING),
+            ("handler", ASCENDING),
+            ("group_key", ASCENDING),
+            ("priority", DESCENDING),
+            ("run_at", ASCENDING),
+            ("_id", ASCENDING),
+        ),
+        "claims past the jobs of full groups (max_running_per_group)",
+        only_where=(("group_key", {"$exists": True}),),
+    ),
+    Index(
         "lease",
         (("lease.expires_at", ASCENDING),),
         "the reaper finds expired leases",

@@ -10,6 +10,7 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import PyMongoError
 
+from supervisor.store.candidates import Candidates
 from supervisor.store.claims import ClaimStore, Seat
 from tests.support.failpoints import failing
 from tests.support.jobs import (
@@ -37,6 +38,11 @@ FAR_DATE = DatetimeMS(8_640_000_000_000_000)
 @pytest.fixture
 def store(database, jobs):
     return ClaimStore(database, JOBS, OWNER)
+
+
+@pytest.fixture
+def candidates(database, jobs):
+    return Candidates(database, JOBS)
 
 
 @pytest.fixture
@@ -172,12 +178,12 @@ async def test_two_supervisors_never_share_a_job(jobs, store, rival):
         pytest.param({"status": "processing", "claims": 1, "lease": {"token": 1, "slot": 0}}, id="taken"),
     ],
 )
-async def test_a_job_that_changes_between_being_seen_and_being_taken_is_left_alone(jobs, store, meanwhile):
+async def test_a_job_that_changes_between_being_seen_and_being_taken_is_left_alone(jobs, store, candidates, meanwhile):
     await jobs.insert_one(pending(_id=1))
-    seen = await store._candidates(["count"], 8)
+    (seen,) = await candidates.find(["count"], 8, 1024, {})
     await jobs.update_one({}, {"$set": meanwhile})
     before = await jobs.find_one({})
-    taken = await store._take(seen, seats(1), LEASE_S)
+    taken = await store._take([(seen, None)], seats(1), LEASE_S)
     assert await store._won(taken) == [None]
     assert await jobs.find_one({}) == before
 
@@ -397,7 +403,7 @@ def describe(value):
     return repr(value)[:40]
 
 
-async def test_every_malformed_document_fails_by_name_and_the_good_ones_behind_are_claimed(jobs, store):
+async def test_every_malformed_document_fails_by_name_and_the_good_ones_behind_are_claimed(jobs, store, candidates):
     bad = [
         {**pending(_id=f"{number}: {field} is {describe(value)}"), "priority": 9, field: value}
         for number, (field, value) in enumerate(MALFORMED)
@@ -407,7 +413,7 @@ async def test_every_malformed_document_fails_by_name_and_the_good_ones_behind_a
     claimed = []
     for _ in range(len(MALFORMED)):
         claimed += ids(await claim_some(store, 1))
-        await store.set_aside_unreachable()
+        await candidates.set_aside_unreachable()
         if len(claimed) == 5:
             break
     assert claimed == [0, 1, 2, 3, 4]
@@ -420,14 +426,14 @@ async def test_every_malformed_document_fails_by_name_and_the_good_ones_behind_a
         assert "attempt" not in found or describe(found["attempt"]) == describe(document["attempt"])
 
 
-async def test_missing_fields_that_every_job_needs_are_named(jobs, store):
+async def test_missing_fields_that_every_job_needs_are_named(jobs, candidates):
     await insert_unchecked(jobs, {"_id": 1, "status": "pending"}, {"_id": 2, "status": "pending", "handler": None})
-    assert await store.set_aside_unreachable() == 2
+    assert await candidates.set_aside_unreachable() == 2
     messages = [document["error"]["message"] async for document in jobs.find()]
     assert messages == ["handler: missing, must be a string"] * 2
 
 
-async def test_a_sound_document_is_never_set_aside(jobs, store):
+async def test_a_sound_document_is_never_set_aside(jobs, candidates):
     await jobs.insert_many(
         [
             pending(_id=1),
@@ -436,7 +442,7 @@ async def test_a_sound_document_is_never_set_aside(jobs, store):
             pending(_id=4, run_at=FUTURE),
         ]
     )
-    assert await store.set_aside_unreachable() == 0
+    assert await candidates.set_aside_unreachable() == 0
     assert set((await statuses(jobs)).values()) == {"pending"}
 
 
@@ -450,10 +456,10 @@ NEVER_FOUND = [
 
 
 @pytest.mark.parametrize(("field", "value"), NEVER_FOUND, ids=describe)
-async def test_a_value_that_no_scan_meets_fails_too(jobs, store, field, value):
+async def test_a_value_that_no_scan_meets_fails_too(jobs, store, field, value, candidates):
     await insert_unchecked(jobs, {**pending(_id=1), field: value})
     await claim_some(store, 1)
-    await store.set_aside_unreachable()
+    await candidates.set_aside_unreachable()
     assert await statuses(jobs) == {1: "failed"}
 
 
@@ -501,12 +507,12 @@ async def test_text_that_is_not_utf_8_beside_the_payload_stops_nobody(jobs, stor
 
 
 @pytest.mark.parametrize("how_many", [1, 12])
-async def test_ids_that_are_not_utf_8_do_not_stay_at_the_top_for_ever(jobs, store, how_many):
+async def test_ids_that_are_not_utf_8_do_not_stay_at_the_top_for_ever(jobs, store, how_many, candidates):
     broken = [with_invalid_utf8(pending(_id=f"XXXX{number:02}", priority=9)) for number in range(how_many)]
     await insert_bytes(jobs, *broken)
     await jobs.insert_one(pending(_id="good"))
     claimed = [each for _ in range(3) for each in ids(await claim_some(store, 1))]
-    await store.set_aside_unreachable()
+    await candidates.set_aside_unreachable()
     assert "good" in claimed
     assert await jobs.count_documents({"status": "pending"}) == 0
 

@@ -1,0 +1,197 @@
+"""Candidates: which pending jobs are next, in order, and setting aside those that cannot be jobs.
+
+A missing priority orders as 0, which an index cannot say; so candidates come from three scans (above 0, exactly 0 or
+missing, below 0), each a merge of index ranges. A document that breaks the schema is set aside as `failed`, `invalid`;
+one that nobody could read is no reason to stop.
+
+Of a handler some of whose groups are full, the others must not wait behind those: the head of its queue is looked
+through first, and where full groups have taken all of it, the queues of the open groups one by one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import structlog
+from bson import ObjectId
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import WriteError
+
+from supervisor.codec import RAW
+from supervisor.core.job import CONTROL_FIELDS, Status, find_problem
+from supervisor.core.outcome import ErrorInfo, ErrorKind
+from supervisor.core.transitions import describe
+from supervisor.store import unreadable
+from supervisor.store.soundness import problem_of, projection
+
+log = structlog.get_logger("supervisor.store")
+
+_DUE = {"$expr": {"$lte": ["$run_at", "$$NOW"]}}
+HEAD = 200
+"""How far into the queue of a handler with full groups to look before its groups are looked at one by one."""
+MOST_GROUPS = 50
+"""Queues of groups that one scan merges: the database merges 200 ranges, and a priority of 0 takes two for each."""
+WALK_EVERY_S = 5.0
+"""How often to walk past the jobs of full groups for one without a group, which no index finds: in seconds."""
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+Document = dict[str, Any]
+
+
+class Candidates:
+    """The queue of one collection, as far as a claim looks into it."""
+
+    def __init__(self, database: AsyncDatabase[Document], collection: str) -> None:
+        self._jobs = database[collection]
+        self._raw_jobs = self._jobs.with_options(codec_options=RAW)
+        self._turns: Counter[str] = Counter()
+        self._walked_at: dict[str, float] = {}
+
+    async def find(
+        self, handlers: Sequence[str], limit: int, payload_kb: int, full_groups: Mapping[str, Sequence[str]]
+    ) -> list[Document]:
+        """Return at most `limit` of the next due jobs in order, as far as their CONTROL_FIELDS and `_now`.
+
+        None is of a group in `full_groups[handler]`. What cannot be a job, or was cancelled, ends here. Raises
+        PyMongoError.
+        """
+        plain = [handler for handler in handlers if not full_groups.get(handler)]
+        found = await self._next(_of(plain), limit)
+        for handler in handlers:
+            if full := full_groups.get(handler):
+                found += await self._beside(handler, full, limit)
+        sound = [document for document in found if not await self._set_aside(document, payload_kb)]
+        return sorted(sound, key=_place)[:limit]
+
+    async def _beside(self, handler: str, full: Sequence[str], limit: int) -> list[Document]:
+        """Return the next jobs of `handler` that are of no group in `full`."""
+        head = await self._next(_of([handler]), HEAD)
+        if (found := [job for job in head if job.get("group_key") not in full]) or len(head) < HEAD:
+            return found[:limit]
+        groups = await self._open_groups(handler, full)
+        found = await self._next({**_of([handler]), "group_key": {"$in": groups, "$exists": True}}, limit)
+        now = time.monotonic()
+        if now - self._walked_at.get(handler, -math.inf) > WALK_EVERY_S:
+            found += await self._next({**_of([handler]), "group_key": None}, limit)
+            self._walked_at[handler] = now
+        return found
+
+    async def _open_groups(self, handler: str, full: Sequence[str]) -> list[str]:
+        """Return groups with pending jobs that are not full; where there are too many, others each time."""
+        # "at least the empty string" is any string, and unlike $exists it lets the database jump from group to group
+        grouped = {"status": Status.PENDING.value, "handler": handler, "group_key": {"$gte": ""}}
+        groups = await self._jobs.distinct("group_key", grouped)
+        waiting = [group for group in groups if isinstance(group, str) and group not in full]
+        turn = self._turns[handler] * MOST_GROUPS % max(1, len(waiting))
+        self._turns[handler] += 1
+        return [*waiting[turn:], *waiting[:turn]][:MOST_GROUPS]
+
+    async def _next(self, wanted: Mapping[str, Any], limit: int) -> list[Document]:
+        if not wanted["handler"]["$in"]:
+            return []
+        scans = [_scan(wanted, priority, limit) for priority in ({"$gt": 0}, {"$in": [0, None]}, {"$lt": 0})]
+        first, *others = scans
+        pipeline = [*first]
+        pipeline += [{"$unionWith": {"coll": self._jobs.name, "pipeline": scan}} for scan in others]
+        pipeline += [{"$limit": limit}, {"$project": projection()}]
+        found: list[Document] = await (await self._jobs.aggregate(pipeline)).to_list()
+        if any(unreadable.is_suspicious(document["_id"]) for document in found):
+            await self._set_aside_unreadable(pipeline)
+            found = [document for document in found if not unreadable.is_suspicious(document["_id"])]
+        return found
+
+    async def _set_aside_unreadable(self, pipeline: list[dict[str, Any]]) -> None:
+        """End those candidates whose `_id` cannot be read, by the bytes it is stored as."""
+        cursor = await self._raw_jobs.aggregate([*pipeline, {"$project": {"_id": 1}}])
+        for document in await cursor.to_list():
+            element = unreadable.stored_id(bytes(document.raw))
+            if element is not None:
+                error = describe(ErrorKind.INVALID, ErrorInfo("_id: is text that is not UTF-8"))
+                log.warning("job.invalid", job_id=repr(element), problem=error["message"])
+                pending = unreadable.match(element, {"status": Status.PENDING.value})
+                await _end(self._jobs, pending, Status.FAILED, error)
+
+    async def _set_aside(self, document: dict[str, Any], payload_kb: int) -> bool:
+        """End a pending document that cannot be a job, or was cancelled; tell whether that was so."""
+        if problem := problem_of(document, payload_kb):
+            await set_aside(self._jobs, document["_id"], problem)
+            return True
+        if document.get("cancel_requested"):
+            error = describe(ErrorKind.CANCELLED, ErrorInfo("cancelled before it ran"))
+            await _end_pending(self._jobs, document["_id"], Status.CANCELLED, error)
+            return True
+        return False
+
+    async def set_aside_unreachable(self) -> int:
+        """End pending documents whose handler, priority or run_at has a type that no claim's scan can meet.
+
+        Returns how many there were. Read through the claim index; the reaper calls this now and then.
+        """
+        strange = {
+            "status": Status.PENDING.value,
+            "$or": [
+                {"handler": {"$not": {"$type": "string"}}},
+                {"priority": {"$not": {"$type": ["number", "null"]}, "$exists": True}},
+                {"priority": math.nan},
+                {"run_at": {"$not": {"$type": ["date", "null"]}, "$exists": True}},
+                # $type looks into arrays
+                *({name: {"$type": "array"}} for name in ("handler", "priority", "run_at")),
+            ],
+        }
+        documents = await self._jobs.find(strange, dict.fromkeys(CONTROL_FIELDS, 1), limit=100).to_list()
+        for document in documents:
+            await set_aside(self._jobs, document["_id"], find_problem(document) or "cannot be a job")
+        return len(documents)
+
+
+def _of(handlers: Sequence[str]) -> Document:
+    return {"handler": {"$in": list(handlers)}}
+
+
+def _place(document: Mapping[str, Any]) -> tuple[float, datetime, str, Any]:
+    """Return what a job is ordered by. Ids of one type compare as in the database, others as bytes."""
+    run_at, job_id = document.get("run_at"), document["_id"]
+    if not isinstance(job_id, (ObjectId, str, int, datetime)):
+        job_id = bson.encode({"": job_id})
+    due = run_at if isinstance(run_at, datetime) else _EARLIEST
+    return -(document.get("priority") or 0), due, type(job_id).__name__, job_id
+
+
+def _scan(wanted: Mapping[str, Any], priority: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+    order: dict[str, int] = {"run_at": 1, "_id": 1}
+    if "$in" not in priority:  # there, all priorities are one and the same
+        order = {"priority": -1, **order}
+    match = {"status": Status.PENDING.value, **wanted, "priority": priority, **_DUE}
+    return [{"$match": match}, {"$sort": order}, {"$limit": limit}]
+
+
+async def set_aside(jobs: Any, job_id: Any, problem: str) -> None:
+    """End a pending document that breaks the schema as `failed`, `invalid`, naming the field; it spends no attempt."""
+    log.warning("job.invalid", job_id=job_id, problem=problem)
+    await _end_pending(jobs, job_id, Status.FAILED, describe(ErrorKind.INVALID, ErrorInfo(problem)))
+
+
+async def _end_pending(jobs: Any, job_id: Any, status: Status, error: dict[str, Any]) -> None:
+    await _end(jobs, {"_id": {"$eq": job_id}, "status": Status.PENDING.value}, status, error)
+
+
+async def _end(jobs: Any, pending: Mapping[str, Any], status: Status, error: dict[str, Any]) -> None:
+    """End the document that `pending` matches, with as much of the reason as it has room for.
+
+    One just under 16 MB cannot grow by the whole error, nor by anything at all; it must leave the queue all the same,
+    and what the producer put into it stays.
+    """
+    short = {"kind": error["kind"], "message": error["message"][:60]}
+    fields = {"status": status.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
+    for smaller in (fields, {"status": status.value, "error": {"$literal": short}}, {"status": status.value}):
+        try:
+            await jobs.update_one(pending, [{"$set": smaller}])
+        except WriteError as refused:
+            log.debug("job.too_large_to_explain", reason=str(refused)[:200])
+        else:
+            return
