@@ -166,6 +166,11 @@ def of_handler(handler: str) -> dict[str, Any]:
     return {"status": {"$in": [status.value for status in Status]}, "handler": {"$eq": handler}}
 
 
+def running_on(host: str | None) -> dict[str, Any]:
+    """Return the filter for the jobs that run on `host`; None is anywhere."""
+    return {"status": Status.PROCESSING.value, **({} if host is None else {"lease.host": {"$eq": host}})}
+
+
 def retry_filter(job_id: Any) -> dict[str, Any]:
     """Return the filter that matches the job only if it may be retried."""
     return {"_id": {"$eq": job_id}, "status": {"$in": [status.value for status in RETRYABLE]}}

@@ -272,8 +272,12 @@ class Queue:
 
     @property
     def controls(self) -> Controls:
-        """Pauses, and questions about running jobs."""
+        """Pauses, resizes, drains, and questions about running jobs."""
         return Controls(self._database)
+
+    def running(self, host: str | None = None) -> int:
+        """Return how many jobs are being run on `host` (None: anywhere), as far as the leases say."""
+        return self._jobs.count_documents(documents.running_on(host))
 
     def has_jobs_of(self, handler: str) -> bool:
         """Tell whether any job names this handler."""
