@@ -106,7 +106,7 @@ class Controls:
             for question in found.questions:
                 self._take(question, group)
             await self._heed_resize(found.resize)
-            await self._forget_questions()
+            await self._forget()
         except PyMongoError as error:
             if not self._failing:
                 log.warning("database.unavailable", during="reading controls", reason=first_line(error))
@@ -147,10 +147,10 @@ class Controls:
         if resumed or before is None:
             self._heeders.on_claimable()
 
-    async def _forget_questions(self) -> None:
+    async def _forget(self) -> None:
         if time.monotonic() - self._forgotten_at > FORGET_AFTER_S:
             self._forgotten_at = time.monotonic()
-            await self._store.forget_questions(FORGET_AFTER_S)
+            await self._store.forget(FORGET_AFTER_S)
 
     def _take(self, question: dict[str, Any], group: asyncio.TaskGroup) -> None:
         """Answer a question beside everything else: a stack may take seconds to come."""

@@ -23,6 +23,7 @@ from supervisor.errors import SupervisorError, UsageError
 
 CONFIGURED = "configured"
 _LOOK_EVERY_S = 0.25
+_LONGEST_S = 366 * 86_400
 
 
 def _host(_ctx: click.Context, _param: click.Parameter, host: str) -> str:
@@ -58,12 +59,13 @@ def resize(session: Session, size: str, host: str) -> None:
         click.echo(f"{_subject(host)} {many}; to undo: {PROGRAM} resize {CONFIGURED}{_option(host)}")
 
 
-@command("drain", 'drain --host box1 --reason "new kernel" --wait\ndrain')
+@command("drain", 'drain --host box1 --reason "new kernel" --wait\ndrain --for 600\ndrain')
 @_on_host
 @click.option("--reason", default="", metavar="TEXT", help="Shown to everybody who wonders.")
+@click.option("--for", "for_s", type=click.IntRange(1, _LONGEST_S), metavar="SECONDS", help="It ends by itself.")
 @click.option("--wait", is_flag=True, help="Return when no job runs there any more. Ctrl-C only stops waiting.")
 @pass_session
-def drain(session: Session, host: str, reason: str, *, wait: bool) -> None:
+def drain(session: Session, host: str, reason: str, for_s: int | None, *, wait: bool) -> None:
     """Have supervisors claim nothing and give back what they cannot finish, until `undrain`.
 
     Running jobs may finish within `shutdown.drain_s`; the others are interrupted and pending again, no attempt spent.
@@ -71,12 +73,13 @@ def drain(session: Session, host: str, reason: str, *, wait: bool) -> None:
     """
     with session.connect() as database:
         _warn_if_nobody(database.queue, host)
-        before = database.queue.controls.drain(host, reason)
+        before = database.queue.controls.drain(host, reason, for_s)
         if before:
             because = f": {before.reason}" if before.reason else ""
             click.echo(f"{_place(host)} drained already, by {before.by}{because}")
         else:
-            click.echo(f"{_place(host)} drained; to go on: {PROGRAM} undrain{_option(host)}")
+            period = "" if for_s is None else f" for {duration(for_s)}"
+            click.echo(f"{_place(host)} drained{period}; to go on: {PROGRAM} undrain{_option(host)}")
         if wait:
             _wait(database.queue, host)
             click.echo("no job runs there" if host != EVERYWHERE else "no job runs anywhere")
@@ -102,7 +105,7 @@ def print_fleet(resizes: Sequence[Resize], drains: Sequence[Drain], now: datetim
     """Show which hosts have been resized and drained, by whom, since when and why."""
     rows = [
         *([_size(each), *_whom(each, now), ""] for each in in_force(resizes)),
-        *(["drain", *_whom(each, now), each.reason] for each in drains),
+        *(["drain", *_whom(each, now), _reason(each, now)] for each in drains),
     ]
     print_table(("control", "host", "by", "for", "reason"), rows)
 
@@ -130,6 +133,11 @@ def _size(resize: Resize) -> str:
 def _whom(control: Resize | Drain, now: datetime) -> list[str]:
     host = "all" if control.host == EVERYWHERE else control.host
     return [host, control.by, duration(seconds_between(control.at, now))]
+
+
+def _reason(drain: Drain, now: datetime) -> str:
+    left = "" if drain.until is None else f"for {duration(seconds_between(now, drain.until))} more"
+    return "; ".join(filter(None, (drain.reason, left)))
 
 
 def _workers(size: str) -> int | str | None:

@@ -11,6 +11,7 @@ from pymongo.database import Database
 from supervisor.core.fleet import EVERYWHERE, Drain, Resize
 from supervisor.store.controls import (
     COLLECTION,
+    OVER,
     Control,
     Pause,
     drain_upsert,
@@ -74,15 +75,16 @@ class Controls:
         of_host, upsert = resize_upsert(Resize(host, workers), self.resizes())
         self._controls.update_one(of_host, upsert, upsert=True)
 
-    def drain(self, host: str = EVERYWHERE, reason: str = "") -> Drain | None:
+    def drain(self, host: str = EVERYWHERE, reason: str = "", for_s: float | None = None) -> Drain | None:
         """Have no supervisor on `host` claim anything; running jobs get `shutdown.drain_s` and are then given back.
 
-        Returns the drain that is in force already, which then stays as it is.
+        It holds until `undrain`, and no longer than `for_s` seconds. Returns the drain that is in force already, which
+        then stays as it is.
         """
         for before in self.drains():
             if before.host == host:
                 return before
-        of_host, upsert = drain_upsert(Drain(host, reason))
+        of_host, upsert = drain_upsert(Drain(host, reason), for_s)
         self._controls.update_one(of_host, upsert, upsert=True)
         return None
 
@@ -110,5 +112,5 @@ class Controls:
             self._controls.delete_one(filter_)
 
     def _read(self, kind: str) -> list[Control]:
-        controls, _ = read_controls(self._controls.find({"kind": kind}, sort=[("_id", 1)]))
+        controls, _ = read_controls(self._controls.find({"kind": kind, "$nor": [OVER]}, sort=[("_id", 1)]))
         return controls

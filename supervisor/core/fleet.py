@@ -34,12 +34,16 @@ class Resize:
 
 @dataclass(frozen=True)
 class Drain:
-    """Nothing is claimed on `host`, and what runs there is to end."""
+    """Nothing is claimed on `host`, and what runs there is to end.
+
+    It ends by itself at `until`, if that is given: of a host that never comes back nothing is left.
+    """
 
     host: str
     reason: str = ""
     by: str = OPERATOR
     at: datetime | None = None
+    until: datetime | None = None
 
 
 def resize_of(host: str, resizes: Iterable[Resize]) -> Resize | None:
@@ -58,12 +62,13 @@ def to_resize(document: Mapping[str, Any]) -> Resize:
     """Read a resize; raises ValueError naming the field at fault."""
     if "workers" not in document:
         raise ValueError(f"workers: missing, must be {ALLOWED_WORKERS}")
-    return Resize(_host(document), _workers(document["workers"]), _by(document), _at(document))
+    return Resize(_host(document), _workers(document["workers"]), _by(document), _date(document, "at"))
 
 
 def to_drain(document: Mapping[str, Any]) -> Drain:
     """Read a drain; raises ValueError naming the field at fault."""
-    return Drain(_host(document), str(document.get("reason") or ""), _by(document), _at(document))
+    reason, at, until = str(document.get("reason") or ""), _date(document, "at"), _date(document, "until")
+    return Drain(_host(document), reason, _by(document), at, until)
 
 
 def _workers(value: Any) -> int | str | None:
@@ -88,8 +93,8 @@ def _by(document: Mapping[str, Any]) -> str:
     return str(document.get("by") or OPERATOR)
 
 
-def _at(document: Mapping[str, Any]) -> datetime | None:
-    at = document.get("at")
-    if at is not None and not isinstance(at, datetime):
-        raise ValueError(f"at: is {str(at)[:80]!r}, must be a date")
-    return at
+def _date(document: Mapping[str, Any], field: str) -> datetime | None:
+    date = document.get(field)
+    if date is not None and not isinstance(date, datetime):
+        raise ValueError(f"{field}: is {str(date)[:80]!r}, must be a date")
+    return date

@@ -24,7 +24,7 @@ in force.
 |---|---|
 | `{{_id: "pause:HANDLER", kind: "pause", handler, reason, by, at}}` | jobs of `handler` (`"*"`: of all) wait |
 | `{{_id: "resize:HOST", kind: "resize", host, workers, by, at}}` | each supervisor on `host` keeps `workers` workers |
-| `{{_id: "drain:HOST", kind: "drain", host, reason, by, at}}` | supervisors on `host` claim nothing and give back |
+| `{{_id: "drain:HOST", kind: "drain", host, reason, by, at, until}}` | on `host`, claim nothing and give back |
 
 - `host` is a host's name as in `supervisors`, or `"*"` for all. The `_id` only has to be unique; with the one shown,
   the change is noticed at once and not by the next poll.
@@ -34,7 +34,7 @@ in force.
   as `{{_id: "resize:HOST", workers: null, by: "config"}}`.
 - `reason` and `by` (who decided it: `operator`, `breaker`, `config`, or a name of yours) are shown to people. `at` is a
   date; let the database set it (`$currentDate`, `$$NOW`).
-- Deleting a document ends what it says.
+- Deleting a document ends what it says. A drain also ends at `until`, if that is given, and is deleted later.
 - What breaks this table is passed over and named in the log once: `control.malformed`.
 
 In mongosh, two workers on `box1`:

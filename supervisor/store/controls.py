@@ -2,7 +2,7 @@
 
     {_id: "pause:ocr", kind: "pause", handler: "ocr" | "*", reason, by: "operator" | "breaker", at}
     {_id: "resize:HOST", kind: "resize", host: HOST | "*", workers: int | "auto" | null, by: "operator" | "config", at}
-    {_id: "drain:HOST", kind: "drain", host: HOST | "*", reason, by, at}
+    {_id: "drain:HOST", kind: "drain", host: HOST | "*", reason, by, at, until?}
     {_id: ObjectId, kind: "question", ask: "stack" | "logs", supervisor, job_id, token, offset, asked_at,
      answer: {…}, answered_at}
 
@@ -32,6 +32,8 @@ OPERATOR, BREAKER = "operator", "breaker"
 STACK, LOGS = "stack", "logs"
 _MOMENT = timedelta(milliseconds=1)
 Document = dict[str, Any]
+OVER: Document = {"until": {"$type": "date"}, "$expr": {"$lte": ["$until", "$$NOW"]}}
+"""What has ended by itself, in the database's time. Deleted now and then; until then, nobody reads it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class ControlStore:
     async def read(self) -> Found:
         """Return what is in force here, and the questions to us that have no answer. Raises PyMongoError."""
         ours = {"supervisor": self._owner.supervisor, "answer": None}
-        found = await self._controls.find({"$or": [{"kind": {"$ne": "question"}}, ours]}).to_list()
+        in_force = {"kind": {"$ne": "question"}, "$nor": [OVER]}
+        found = await self._controls.find({"$or": [in_force, ours]}).to_list()
         controls, malformed = read_controls(each for each in found if each.get("kind") != "question")
         return Found(
             pauses={each.handler: each for each in controls if isinstance(each, Pause)},
@@ -105,11 +108,14 @@ class ControlStore:
         fields = {"answer": {"$literal": answer}, "answered_at": "$$NOW"}
         await self._controls.update_one({"_id": {"$eq": question_id}}, [{"$set": fields}])
 
-    async def forget_questions(self, older_than_s: float) -> int:
-        """Delete questions that whoever asked has left behind, whomever they were for; return how many."""
+    async def forget(self, older_than_s: float) -> int:
+        """Delete what is over, and questions that whoever asked has left behind, whomever they were for.
+
+        Returns how many. Raises PyMongoError.
+        """
         long_ago = {"$subtract": ["$$NOW", int(older_than_s * 1000)]}
         left = {"kind": "question", "$expr": {"$lt": ["$asked_at", long_ago]}}
-        return (await self._controls.delete_many(left)).deleted_count
+        return (await self._controls.delete_many({"$or": [OVER, left]})).deleted_count
 
 
 def read_controls(documents: Iterable[Mapping[str, Any]]) -> tuple[list[Control], dict[str, str]]:
@@ -168,11 +174,12 @@ def resize_upsert(resize: Resize, after: Iterable[Resize]) -> tuple[Document, li
     return {"_id": f"resize:{resize.host}"}, [{"$set": {**values, "at": at}}]
 
 
-def drain_upsert(drain: Drain) -> tuple[Document, list[Document]]:
-    """Return filter and update that drain a host."""
+def drain_upsert(drain: Drain, for_s: float | None = None) -> tuple[Document, list[Document]]:
+    """Return filter and update that drain a host, for some seconds or until it is ended."""
+    until = "$$REMOVE" if for_s is None else {"$add": ["$$NOW", int(for_s * 1000)]}
     fields = {"kind": "drain", "host": drain.host, "reason": drain.reason, "by": drain.by}
     values = {name: {"$literal": value} for name, value in fields.items()}
-    return {"_id": f"drain:{drain.host}"}, [{"$set": {**values, "at": "$$NOW"}}]
+    return {"_id": f"drain:{drain.host}"}, [{"$set": {**values, "at": "$$NOW", "until": until}}]
 
 
 def question_upsert(question: Mapping[str, Any]) -> tuple[Document, list[Document]]:

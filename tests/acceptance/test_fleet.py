@@ -116,6 +116,9 @@ def test_a_drained_host_finishes_what_it_can_gives_back_the_rest_and_lives_on(
         "supervisor.drained", "supervisor.undrained",
     ]  # fmt: skip
     assert not again.events("job.orphaned")
+    drained = f"{HOST} is drained for 1.0s; to go on: python -m supervisor undrain --host {HOST}\n"
+    assert command("drain", "--host", HOST, "--for", "1").out == drained
+    again.wait_for("supervisor.undrained", count=2)
 
 
 def test_a_drain_of_all_holds_beside_pauses_sizes_and_signals(

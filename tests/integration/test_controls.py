@@ -95,6 +95,23 @@ async def test_a_drain_keeps_its_reason_and_is_ended_by_host_or_as_a_whole(store
     assert (await store.read()).drain is None
 
 
+async def test_a_drain_for_a_time_ends_by_itself_and_leaves_nothing(store, queue, documents):
+    queue.controls.drain("h1", "the pod ends", for_s=1)
+    (drain,) = queue.controls.drains()
+    assert (drain.until - drain.at).total_seconds() == 1
+    assert (await store.read()).drain == drain
+    await until_async(lambda: queue.controls.drains() == [], what="the end of the drain")
+    assert (await store.read()).drain is None
+    queue.controls.drain("h1", for_s=3600)
+    assert await store.forget(60) == 0, "a later one takes its place"
+    await documents.update_one({"_id": "drain:h1"}, [{"$set": {"until": "$$NOW"}}])
+    assert await store.forget(60) == 1
+    assert queue.controls.drain("h1") is None
+    assert queue.controls.drains()[0].until is None
+    await documents.update_one({"_id": "drain:h1"}, {"$set": {"until": "tomorrow"}})
+    assert (await store.read()).malformed == {"drain:h1": "until: is 'tomorrow', must be a date"}
+
+
 async def test_the_breaker_leaves_an_operator_s_pause_as_it_is(database, store, queue):
     before = await server_now(database)
     assert queue.controls.pause("a", "$reason") is None
@@ -119,7 +136,7 @@ async def test_questions_are_answered_by_their_supervisor_and_forgotten_when_the
     await store.answer(ids[2], {"stack": "$$ROOT"})
     assert [question["_id"] for question in (await store.read()).questions] == [ids[0]]
     assert (await documents.find_one({"_id": ids[2]}))["answer"] == {"stack": "$$ROOT"}
-    assert await store.forget_questions(60) == 1
+    assert await store.forget(60) == 1
     assert {document["_id"] async for document in documents.find({})} == {ids[0], ids[2], "pause:x"}
 
 
