@@ -1,4 +1,4 @@
-"""Looking after what others left behind: expired leases, dead predecessors, malformed documents, old jobs.
+"""Looking after what others left behind: expired leases, dead predecessors, malformed or cancelled jobs, old ones.
 
 Every supervisor does this; the fence makes it harmless that they do it at the same time.
 """
@@ -74,6 +74,7 @@ class Reaper:
         """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""
         self._rounds += 1
         await self._leases.set_aside_malformed()
+        await self._leases.end_cancelled()
         held = [execution.claim.job for execution in self._live.executions]
         ours = {
             claim_key(job.id, job.token) for job in held

@@ -16,7 +16,6 @@ from supervisor.cli.changes import cancel, retry
 from supervisor.cli.check import check
 from supervisor.cli.demo import demo
 from supervisor.cli.enqueue import enqueue
-from supervisor.cli.fleet import drain, resize, undrain
 from supervisor.cli.init import init
 from supervisor.cli.jobs import job, jobs
 from supervisor.cli.output import logs
@@ -62,9 +61,6 @@ COMMANDS = (
     cancel,
     pause,
     resume,
-    resize,
-    drain,
-    undrain,
     stack,
     logs,
     autopsy,

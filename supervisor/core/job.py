@@ -72,7 +72,7 @@ FIELDS: dict[str, Field] = {
     "error": Field("document", "supervisor", "{kind, code, type, message, …} of the latest failed attempt"),
     "attempts": Field("array", "supervisor", "one entry per ended attempt, newest last, at most 20"),
     "usage": Field("document", "supervisor", "{wait_s, run_s, cpu_s, peak_rss_mb} of the latest attempt"),
-    "cancel_requested": Field("boolean", "any", "asks the owner to stop the job"),
+    "cancel_requested": Field("boolean", "any", "ends a pending job, and asks the owner of a running one to stop it"),
     "trace": Field("string", "producer", "W3C traceparent, handed on to logs"),
 }
 

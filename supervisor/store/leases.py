@@ -13,6 +13,7 @@ from supervisor.core.job import Job, Status
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
 from supervisor.store.claims import Owner, Seat, server_time_in
+from supervisor.store.ending import end_all
 from supervisor.store.results import EXPIRED, fence
 
 _ORPHAN_FIELDS = ("handler", "attempt", "claims", "crashes", "max_attempts", "lease", "started_at", "cancel_requested")
@@ -84,12 +85,18 @@ class LeaseStore:
         }
         message = "lease: missing or malformed on a job that is `processing`; producers insert jobs as `pending`"
         error = describe(ErrorKind.INVALID, ErrorInfo(message))
-        change = {"status": Status.FAILED.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
-        done = await self._jobs.update_many(
-            {"status": Status.PROCESSING.value, **strange},
-            [{"$unset": "lease"}, {"$set": change}],
+        return await end_all(
+            self._jobs, {"status": Status.PROCESSING.value, **strange}, Status.FAILED, error, ["lease"]
         )
-        return done.modified_count
+
+    async def end_cancelled(self) -> int:
+        """End pending jobs that somebody asked to cancel as `cancelled`; return how many there were.
+
+        A claim does that too, one by one, and only with a free slot and when they are due.
+        """
+        error = describe(ErrorKind.CANCELLED, ErrorInfo("cancelled before it ran"))
+        asked = {"status": Status.PENDING.value, "cancel_requested": True}
+        return await end_all(self._jobs, asked, Status.CANCELLED, error)
 
     async def _mine(self, fields: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         filter_ = {"status": Status.PROCESSING.value, "lease.supervisor": self._owner.supervisor, **(more or {})}

@@ -85,6 +85,12 @@ INDEXES = (
         only_where=(("status", Status.PROCESSING.value),),
     ),
     Index(
+        "cancel",
+        (("cancel_requested", ASCENDING),),
+        "pending jobs that somebody asked to cancel end at once, however many wait",
+        only_where=(("status", Status.PENDING.value), ("cancel_requested", True)),
+    ),
+    Index(
         "unique_key",
         (("unique_key", ASCENDING),),
         "at most one pending or processing job with a unique_key",

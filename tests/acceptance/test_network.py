@@ -118,3 +118,44 @@ def test_without_a_change_stream_polling_finds_the_work(
             inserted = time.monotonic()
             assert jobs.run("ok")["status"] == "completed"
             assert time.monotonic() - inserted < 5 + 1
+
+
+def change_streams(jobs: Jobs, namespace: str) -> dict[int, str]:
+    """Cursors of change streams that are open on `namespace`, each with where it is asked from."""
+    everything = [{"$currentOp": {"allUsers": True, "idleCursors": True}}, {"$match": {"ns": namespace}}]
+    found = jobs.collection.database.client.admin.aggregate(everything)
+    cursors = [each for each in found if "$changeStream" in str(each.get("cursor"))]
+    return {each["cursor"]["cursorId"]: each.get("client", "") for each in cursors}
+
+
+def test_a_change_stream_that_is_killed_is_opened_again(start: StartSupervisor, jobs: Jobs) -> None:
+    supervisor = start()
+    database = jobs.collection.database
+    namespace = f"{database.name}.jobs"
+    killed = until(lambda: change_streams(jobs, namespace), what="its change stream")
+    for cursor in killed:
+        database.command("killCursors", "jobs", cursors=[cursor])
+    inserted = time.monotonic()
+    assert jobs.run("ok")["status"] == "completed"
+    assert time.monotonic() - inserted < 5 + 1
+    until(lambda: change_streams(jobs, namespace).keys() - killed.keys(), what="another change stream")
+    assert supervisor.process.poll() is None
+
+
+def test_a_collection_that_is_dropped_under_a_running_job_and_made_again_is_worked_on(
+    start: StartSupervisor, jobs: Jobs
+) -> None:
+    supervisor = start(pool={"workers": 1})
+    gone_with_it = jobs.insert("sleeps", {"seconds": 60})
+    supervisor.wait_for("job.started")
+    jobs.collection.drop()
+    inserted = time.monotonic()
+    waiting = jobs.insert("ok")
+    assert supervisor.wait_for("lease.lost")["job_id"] == str(gone_with_it)
+    assert jobs.wait(waiting)["status"] == "completed"
+    assert time.monotonic() - inserted < 5 + 1
+    namespace = f"{jobs.collection.database.name}.jobs"
+    until(lambda: change_streams(jobs, namespace), what="a change stream on the new collection")
+    assert jobs.run("ok")["status"] == "completed"
+    assert jobs.collection.count_documents({}) == 2
+    assert supervisor.process.poll() is None

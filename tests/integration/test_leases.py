@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, datetime, timedelta
 
+import bson
 import pytest
 
 from supervisor.store.claims import ClaimStore, Seat
@@ -262,3 +263,53 @@ async def test_sound_leases_and_jobs_that_are_not_processing_are_left_alone(jobs
     await insert_unchecked(jobs, *(pending(_id=status, status=status, lease={"token": "x"}) for status in others))
     assert await leases.set_aside_malformed() == 0
     assert await statuses(jobs) == {1: "processing", 2: "processing", **{status: status for status in others}}
+
+
+@pytest.mark.parametrize("left", [0, 100, 1000])
+async def test_one_of_almost_16_mb_keeps_no_other_waiting(jobs, leases, left):
+    await insert_unchecked(jobs, *(pending(_id=n, status="processing") for n in (1, 3)))
+    frame = len(bson.encode(pending(_id=2, status="processing", payload={"x": b""})))
+    size = 16 * 1024 * 1024 - frame - left
+    await insert_unchecked(jobs, pending(_id=2, status="processing", payload={"x": b"a" * size}))
+    assert await leases.set_aside_malformed() == 3
+    assert await statuses(jobs) == {1: "failed", 2: "failed", 3: "failed"}
+    for document in await jobs.find({"_id": {"$ne": 2}}).to_list():
+        assert document["error"]["message"].endswith("producers insert jobs as `pending`")
+
+
+# cancelled before they ran
+
+
+async def test_pending_jobs_that_were_cancelled_end_at_once_whoever_could_run_them_and_when(jobs, leases):
+    await jobs.insert_many(
+        [
+            pending(_id=1, cancel_requested=True),
+            pending(_id=2, cancel_requested=True, run_at=FUTURE),
+            pending(_id=3, cancel_requested=True, handler="nobody's"),
+            pending(_id=4),
+            pending(_id=5, cancel_requested=False),
+        ]
+    )
+    assert await leases.end_cancelled() == 3
+    assert await statuses(jobs) == {**dict.fromkeys((1, 2, 3), "cancelled"), 4: "pending", 5: "pending"}
+    document = await jobs.find_one({"_id": 1})
+    assert (document["error"]["kind"], document["error"]["message"]) == ("cancelled", "cancelled before it ran")
+    assert document["finished_at"]
+
+
+async def test_a_running_job_is_left_to_its_supervisor(jobs, claims, leases):
+    await some_claimed(jobs, claims, 1)
+    await jobs.update_one({"_id": 1}, {"$set": {"cancel_requested": True}})
+    assert await leases.end_cancelled() == 0
+    assert await statuses(jobs) == {1: "processing"}
+
+
+async def test_looking_for_cancelled_jobs_reads_none_that_just_wait(database, jobs, leases):
+    await jobs.insert_many([pending() for _ in range(2000)])
+    await jobs.insert_one(pending(_id="off", cancel_requested=True))
+    await database.command("profile", 2)
+    assert await leases.end_cancelled() == 1
+    await database.command("profile", 0)
+    entries = await database["system.profile"].find({"ns": jobs.full_name, "keysExamined": {"$exists": True}}).to_list()
+    assert entries
+    assert sum(entry["keysExamined"] + entry.get("docsExamined", 0) for entry in entries) < 10
