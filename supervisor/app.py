@@ -26,8 +26,9 @@ from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import POLL_S as CONTROLS_POLL_S
-from supervisor.controls import Controls
+from supervisor.controls import Controls, Heeders
 from supervisor.dispatcher import Dispatcher
+from supervisor.draining import Draining
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
 from supervisor.execution import Services
@@ -39,6 +40,7 @@ from supervisor.pool.pool import PoolLimits, WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
+from supervisor.sizing import Sizing
 from supervisor.store import schema
 from supervisor.store.candidates import Candidates
 from supervisor.store.claims import ClaimStore, Owner
@@ -156,9 +158,11 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
     leases, results = LeaseStore(database, collection, owner), ResultStore(database, collection)
     claims, presence = ClaimStore(database, collection, owner), PresenceStore(database, owner.supervisor)
     recorder, wakeup = Recorder(results), Wakeup(database, collection, rng)
-    retention, control_store = RetentionStore(database, collection), ControlStore(database, owner.supervisor)
+    retention, control_store = RetentionStore(database, collection), ControlStore(database, owner)
     controls_alarm = Wakeup(database, CONTROLS, rng, control_store.changes(), CONTROLS_POLL_S)
-    controls = Controls(live, pool, control_store, controls_alarm, wakeup.ring)
+    heartbeat = Heartbeat(live, pool, presence, {**me, "version": __version__})
+    sizing, draining = Sizing(live, pool, heartbeat.soon), Draining(live, heartbeat.soon)
+    controls = Controls(live, pool, control_store, controls_alarm, Heeders(sizing, draining, wakeup.ring))
 
     def on_recorded(change: Any) -> None:
         live.count(change)
@@ -179,10 +183,12 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
         recorder=recorder,
         lease_keeper=LeaseKeeper(live, leases, recorder, owner),
         controls=controls,
+        sizing=sizing,
+        draining=draining,
         reaper=reaper,
         retention=Retention(live, retention),
         wakeup=wakeup,
-        heartbeat=Heartbeat(live, pool, presence, {**me, "version": __version__}),
+        heartbeat=heartbeat,
         presence=presence,
     )
     return Supervisor(parts, loaded)

@@ -1,7 +1,7 @@
-"""Doing what the collection `controls` says: keeping paused handlers from being claimed, and answering questions.
+"""Doing what the collection `controls` says: pauses, resizes and drains, and answering questions.
 
-A change stream tells when to look and a poll looks in any case. While the database does not answer, the pauses that
-were known last stay in force; before they have been read once, nothing is claimed.
+A change stream tells when to look and a poll looks in any case. While the database does not answer, what was known
+last stays in force; before it has been read once, nothing is claimed and no worker started.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor.core.breaker import Breaker
+from supervisor.core.fleet import Drain, Resize
 from supervisor.core.transitions import Transition
+from supervisor.draining import Draining
 from supervisor.execution import Execution
 from supervisor.live import Live
 from supervisor.pool.pool import WorkerPool
+from supervisor.sizing import Sizing
 from supervisor.store.controls import BREAKER, EVERY, LOGS, STACK, ControlStore, Pause
 from supervisor.store.leases import claim_key
 from supervisor.store.patience import first_line
@@ -37,17 +41,26 @@ NOT_HERE = {"running": False}
 """The answer about a job that this supervisor does not run, or no longer."""
 
 
+@dataclass(frozen=True)
+class Heeders:
+    """Who does what the controls say."""
+
+    sizing: Sizing
+    draining: Draining
+    on_claimable: Callable[[], None]
+    """Called when jobs may be claimed that could not be before."""
+
+
 class Controls:
     """Owns `live.paused`. `run` is its life; `note` may be called while it runs."""
 
-    def __init__(
-        self, live: Live, pool: WorkerPool, store: ControlStore, alarm: Wakeup, on_resumed: Callable[[], None]
-    ) -> None:
+    def __init__(self, live: Live, pool: WorkerPool, store: ControlStore, alarm: Wakeup, heeders: Heeders) -> None:
         self._live = live
         self._pool = pool
         self._store = store
         self._alarm = alarm
-        self._on_resumed = on_resumed
+        self._heeders = heeders
+        self._malformed: Mapping[str, str] = {}
         self._breaker = Breaker()
         self._unwritten: dict[str, Pause] = {}
         """Pauses of our own breaker that the database does not have yet."""
@@ -64,10 +77,14 @@ class Controls:
                 await self._look(group)
                 await self._alarm.wait()
 
+    def soon(self) -> None:
+        """Look now."""
+        self._alarm.ring()
+
     def note(self, change: Transition) -> None:
         """Take a recorded attempt; pause its handler if that was one crash too many."""
         handler = change.job.handler
-        if not self._live.may_claim(handler):  # what still runs of a paused handler says nothing new
+        if self._live.is_paused(handler):  # what still runs of a paused handler says nothing new
             return
         reason = self._breaker.note(change, self._live.settings.retry.pause_after_crashes)
         if reason is not None:
@@ -82,11 +99,14 @@ class Controls:
             for pause in list(self._unwritten.values()):
                 await self._store.pause(pause)
                 del self._unwritten[pause.handler]
-            pauses, questions = await self._store.read()
-            self._apply(pauses)
-            for question in questions:
+            found = await self._store.read()
+            self._name_malformed(found.malformed)
+            self._heed_drain(found.drain)
+            self._apply(found.pauses)
+            for question in found.questions:
                 self._take(question, group)
-            await self._forget_questions()
+            await self._heed_resize(found.resize)
+            await self._forget()
         except PyMongoError as error:
             if not self._failing:
                 log.warning("database.unavailable", during="reading controls", reason=first_line(error))
@@ -95,6 +115,24 @@ class Controls:
             if self._failing:
                 log.info("database.back", during="reading controls")
             self._failing = False
+
+    def _name_malformed(self, malformed: Mapping[str, str]) -> None:
+        """Say once, of each document that cannot be read, what is wrong with it."""
+        for document_id, problem in malformed.items():
+            if self._malformed.get(document_id) != problem:
+                log.warning("control.malformed", id=document_id, problem=problem)
+        self._malformed = malformed
+
+    def _heed_drain(self, drain: Drain | None) -> None:
+        was_drained = self._live.drain is not None
+        self._heeders.draining.heed(drain)
+        if was_drained and drain is None:
+            self._heeders.on_claimable()
+
+    async def _heed_resize(self, resize: Resize | None) -> None:
+        if self._heeders.sizing.heed(resize) and resize is not None:
+            await self._store.overrule(resize)
+            log.info("resize.overruled", workers=resize.workers, by=resize.by, host=resize.host)
 
     def _apply(self, pauses: Mapping[str, Pause]) -> None:
         before, now = self._live.paused, {**self._unwritten, **pauses}
@@ -107,12 +145,12 @@ class Controls:
             for each in self._live.handlers if handler == EVERY else [handler]:
                 self._breaker.forget(each)
         if resumed or before is None:
-            self._on_resumed()
+            self._heeders.on_claimable()
 
-    async def _forget_questions(self) -> None:
+    async def _forget(self) -> None:
         if time.monotonic() - self._forgotten_at > FORGET_AFTER_S:
             self._forgotten_at = time.monotonic()
-            await self._store.forget_questions(FORGET_AFTER_S)
+            await self._store.forget(FORGET_AFTER_S)
 
     def _take(self, question: dict[str, Any], group: asyncio.TaskGroup) -> None:
         """Answer a question beside everything else: a stack may take seconds to come."""

@@ -85,7 +85,7 @@ class Execution:
     def stop(self, reason: StopReason) -> None:
         """Order the job to stop, if it still runs."""
         if not self.finished:
-            self.services.pool.stop_job(self.claim.seat.slot, reason)
+            self.services.pool.stop_job(self.claim.seat.slot, self, reason)
 
     def _call(self) -> Call:
         job = self.claim.job

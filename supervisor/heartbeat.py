@@ -74,6 +74,10 @@ class Heartbeat:
         else:
             self._live.outage.answered()
 
+    def _phase(self) -> Phase:
+        """A host that is drained drains as soon as it could have begun to work."""
+        return Phase.DRAINING if self.phase is Phase.RUNNING and self._live.drain else self.phase
+
     def report(self) -> dict[str, Any]:
         """Return the heartbeat document without its id and its times."""
         now = self._now()
@@ -91,8 +95,10 @@ class Heartbeat:
         ]
         return {
             **self._identity,
-            "phase": self.phase.value,
+            "phase": self._phase().value,
+            "drained": self._live.drained,
             "workers": self._pool.desired,
+            "workers_from": self._live.workers_from,
             "slots": slots,
             "handlers": self._handlers(),
             "counts": dict(self._live.counts),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from supervisor.config.settings import Settings
+from supervisor.core.fleet import Drain
 from supervisor.core.transitions import Transition
 from supervisor.execution import Execution
 from supervisor.outage import Outage
@@ -17,8 +18,8 @@ from supervisor.store.controls import EVERY, Pause
 class Live:
     """The settings in force, the handlers, and the executions under way.
 
-    One writer for each: the supervisor replaces `settings`, the controls replace `paused`, the dispatcher adds
-    executions, and each leaves by itself.
+    One writer for each: the supervisor replaces `settings`, the controls replace `paused`, `Draining` the drain and
+    `Sizing` where the number of workers comes from; the dispatcher adds executions, and each leaves by itself.
     """
 
     def __init__(self, settings: Settings, handlers: Mapping[str, HandlerSpec]) -> None:
@@ -27,6 +28,12 @@ class Live:
         self.executions: set[Execution] = set()
         self.paused: Mapping[str, Pause] | None = None
         """The pauses in force by handler; None until they have been read once."""
+        self.drain: Drain | None = None
+        """The drain of this host that is in force."""
+        self.drained = False
+        """A drain is in force, and no claim from before it is under way any more."""
+        self.workers_from = "default"
+        """Where the wanted number of workers comes from."""
         self.outage = Outage(settings.mongo)
         """Told by whoever asks the database often; knows when to give up."""
         self.claiming = asyncio.Lock()
@@ -39,8 +46,12 @@ class Live:
         self.counts[str(change.outcome)] += 1
 
     def may_claim(self, handler: str) -> bool:
-        """Tell whether jobs of `handler` may be claimed, as far as pauses go."""
-        return self.paused is not None and not {handler, EVERY} & self.paused.keys()
+        """Tell whether jobs of `handler` may be claimed, as far as the controls go."""
+        return self.drain is None and self.paused is not None and not self.is_paused(handler)
+
+    def is_paused(self, handler: str) -> bool:
+        """Tell whether `handler` is paused, by itself or with all others."""
+        return bool(self.paused and {handler, EVERY} & self.paused.keys())
 
     def running(self) -> Counter[str]:
         """Return how many jobs of each handler run here."""

@@ -37,16 +37,19 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def kill_tree(pid: int) -> None:
+def kill_tree(pid: int, started: int | None = None) -> None:
     """SIGKILL the process `pid` and all its descendants; one that is gone already, or 0 for none, is no error.
 
+    With `started` (`start_ticks`), only the process that was started then: its id may be a stranger's by now.
     Everything is stopped before anything is killed, so that no member can start another while we look.
     """
     if not pid:
         return
     try:
-        root = psutil.Process(pid)
+        root = psutil.Process(pid)  # it notes when that process was started, and signals no other
     except psutil.Error:
+        return
+    if started is not None and start_ticks(pid) != started:
         return
     members = _stop_all(root)
     for process in members:

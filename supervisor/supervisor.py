@@ -16,13 +16,13 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor import logs
-from supervisor.config.cores import usable_cores
 from supervisor.config.diff import diff, merge_live
 from supervisor.config.loading import LoadedConfig
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import Controls
 from supervisor.dispatcher import Dispatcher
+from supervisor.draining import Draining
 from supervisor.errors import DatabaseUnreachableError
 from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.lease_keeper import LeaseKeeper
@@ -31,6 +31,7 @@ from supervisor.pool.attempt import StopReason
 from supervisor.pool.pool import PoolLimits, WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
+from supervisor.sizing import Sizing
 from supervisor.store.presence import PresenceStore
 from supervisor.wakeup import Wakeup
 
@@ -54,6 +55,8 @@ class Parts:
     recorder: Recorder
     lease_keeper: LeaseKeeper
     controls: Controls
+    sizing: Sizing
+    draining: Draining
     reaper: Reaper
     retention: Retention
     wakeup: Wakeup
@@ -82,8 +85,8 @@ class Supervisor:
             self.watcher.reload_now()
 
     def resize_by(self, step: int) -> None:
-        """Change the number of workers until the configuration changes it again."""
-        self._resize(max(0, self._parts.pool.desired + step))
+        """Change the number of workers until the configuration or a control changes it again."""
+        self._parts.sizing.step(step)
 
     def log_state(self) -> None:
         """Log the slots and what they run."""
@@ -96,6 +99,7 @@ class Supervisor:
         """Run until stopped and drained. Raises what a part died of; a part that ends by itself is a bug."""
         parts = self._parts
         self._apply(parts.live.settings)
+        self._size(edited=False)
         self._serve(parts.recorder.run(), "recorder")
         self._serve(parts.lease_keeper.run(), "lease keeper")
         self._serve(parts.heartbeat.run(), "heartbeat")
@@ -103,13 +107,14 @@ class Supervisor:
         pool = self._serve(parts.pool.run(), "pool")
         self._serve(parts.wakeup.run(), "wakeup")
         self._serve(parts.controls.run(), "controls")
+        self._serve(parts.draining.run(), "draining")
         self._serve(parts.reaper.run(), "reaper")
         self._serve(parts.retention.run(), "retention")
         if self.watcher is not None:
             self._serve(self.watcher.run(), "configuration watcher")
         dispatcher = self._serve(parts.dispatcher.run(), "dispatcher")
         try:
-            await self._until(self._first_worker())
+            await self._until(_first_of(self._able_to_work(), self._drain.wait()))
             self._enter(Phase.RUNNING)
             log.info("supervisor.ready", workers=parts.pool.desired, handlers=sorted(parts.live.handlers))
             await self._until(self._drain.wait())
@@ -129,37 +134,38 @@ class Supervisor:
         """Apply a changed configuration: what can change while running, changes; the rest is named."""
         old = self._parts.live.settings
         changes = diff(self._loaded.settings, loaded.settings)
+        edited = loaded.workers_without_flag != self._loaded.workers_without_flag
         self._loaded = loaded
         for change in changes:
             event = "config.changed" if change.live else "config.needs_restart"
             log.info(event, key=change.key, change=str(change))
         self._parts.live.settings = merge_live(old, loaded.settings)
         logs.configure(loaded.settings.log.level, loaded.settings.log.format)
-        self._apply(self._parts.live.settings, resize=any(change.key == "pool.workers" for change in changes))
+        self._apply(self._parts.live.settings)
+        self._size(edited=edited)
 
-    def _apply(self, settings: Settings, *, resize: bool = True) -> None:
+    def _apply(self, settings: Settings) -> None:
         pool = settings.pool
         self._parts.pool.limits = PoolLimits(
             pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb
         )
-        if resize:
-            self._resize(usable_cores() if pool.workers == "auto" else pool.workers)
         self._parts.wakeup.ring()  # a cap or a claim list may have opened
 
-    def _resize(self, workers: int) -> None:
-        if workers != self._parts.pool.desired:
-            log.info("pool.resized", old=self._parts.pool.desired, new=workers)
-        self._parts.pool.resize(workers)
-        self._parts.heartbeat.soon()
+    def _size(self, *, edited: bool) -> None:
+        origin = self._loaded.origins["pool.workers"]
+        self._parts.sizing.configure(self._parts.live.settings.pool.workers, origin, edited=edited)
+        if edited:
+            self._parts.controls.soon()  # a resize that is overruled is to be told so
 
     def _enter(self, phase: Phase) -> None:
         self._parts.heartbeat.phase = phase
         self._parts.heartbeat.soon()
 
-    async def _first_worker(self) -> None:
-        """Wait until a worker has shaken hands, if any is wanted, or we are told to stop."""
+    async def _able_to_work(self) -> None:
+        """Wait until the controls are known and, if any worker is wanted, one has shaken hands."""
+        await self._parts.sizing.known.wait()
         if self._parts.pool.desired:
-            await _first_of(self._parts.pool.first_worker_ready.wait(), self._drain.wait())
+            await self._parts.pool.first_worker_ready.wait()
 
     async def _drain_jobs(self, dispatcher: asyncio.Task[None]) -> None:
         """No more claims; wait for the running jobs; interrupt the rest and see that it is recorded."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from supervisor.cli.filters import filter_options, read_filters, within_bounds
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import fail, warn
 from supervisor.cli.session import Session, pass_session
@@ -15,39 +16,71 @@ from supervisor.client.queue import Queue
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError, JobStateError
 
+_CANCELLABLE = (Status.PENDING, Status.PROCESSING)
 
-@command("retry", "retry 65f2a1c0e4b0a1b2c3d4e5f6\nretry --status failed --handler ocr")
+
+@command("retry", "retry 65f2a1c0e4b0a1b2c3d4e5f6\nretry --status failed --handler ocr --error timeout --since 2h")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--status", type=click.Choice(["failed", "cancelled"]), help="All jobs of this status.")
-@click.option("--handler", metavar="NAME", help="With --status: only jobs of this handler.")
+@click.option("--status", type=click.Choice(["failed", "cancelled"]), help="All jobs of this status, or of them:")
+@filter_options("handler", "group", "batch", "error", "since", "until")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
 @pass_session
-def retry(session: Session, ids: Sequence[str], status: str | None, handler: str | None) -> int:
+def retry(session: Session, /, ids: Sequence[str], *, status: str | None, dry_run: bool, **given: Any) -> int:
     """Make failed or cancelled jobs pending again.
 
     They are due at once and have all their attempts before them.
     """
-    if bool(ids) == bool(status) or (handler and not status):
-        raise click.UsageError("give either ids, or --status and perhaps --handler")
-    with session.connect() as database:
+    if bool(ids) == bool(status) or (ids and (dry_run or any(given.values()))):
+        raise click.UsageError("give either ids, or --status and perhaps --handler, --error and others")
+    handler = given["handler"]
+    with session.connect() as database, within_bounds():
+        queue = database.queue
         if status is None:
-            return _each(database.queue, ids, _retry_one)
-        retried = database.queue.retry_many(status, handler)
-    click.echo(f"retried {retried.count} {status} job{'' if retried.count == 1 else 's'}")
+            return _each(queue, ids, _retry_one)
+        filters = read_filters(queue, given)
+        if dry_run:
+            click.echo(f"{_jobs(queue.count(status, handler, **filters), status)} would be retried")
+            return 0
+        retried = queue.retry_many(status, handler, **filters)
+    click.echo(f"retried {_jobs(retried.count, status)}")
     if retried.skipped:
         warn(f"{retried.skipped} left as they are: another pending or processing job has their unique_key")
     return 0
 
 
-@command("cancel", "cancel 65f2a1c0e4b0a1b2c3d4e5f6")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@command("cancel", "cancel 65f2a1c0e4b0a1b2c3d4e5f6\ncancel --status pending --handler ocr --group customer-7")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--status", type=click.Choice(["pending", "processing"]), help="Only jobs of this status; else of both.")
+@filter_options("handler", "group", "batch")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
 @pass_session
-def cancel(session: Session, ids: Sequence[str]) -> int:
+def cancel(session: Session, /, ids: Sequence[str], *, status: str | None, dry_run: bool, **given: Any) -> int:
     """Cancel pending or processing jobs.
 
     Pending ones end at once; to stop a processing one is asked of its supervisor.
     """
-    with session.connect() as database:
-        return _each(database.queue, ids, _cancel_one)
+    is_many = bool(status or any(given.values()))
+    if bool(ids) == is_many or (ids and dry_run):
+        raise click.UsageError("give either ids, or at least one of --status, --handler, --group and --batch")
+    with session.connect() as database, within_bounds():
+        queue = database.queue
+        if ids:
+            return _each(queue, ids, _cancel_one)
+        handler, filters = given["handler"], read_filters(queue, given)
+        if dry_run:
+            counts = [queue.count(each, handler, **filters) if status in (None, each) else 0 for each in _CANCELLABLE]
+            click.echo(f"{_jobs(counts[0], 'pending')} and {_jobs(counts[1], 'processing')} would be cancelled")
+            return 0
+        done = queue.cancel_many(status, handler, **filters)
+    if done.count or not done.asked:
+        click.echo(f"cancelled {_jobs(done.count, 'pending')}")
+    if done.asked:
+        click.echo(f"{_jobs(done.asked, 'processing')}: supervisors have been asked to stop them")
+    return 0
+
+
+def _jobs(count: int, status: str) -> str:
+    return f"{count} {status} job{'' if count == 1 else 's'}"
 
 
 def _each(queue: Queue, ids: Sequence[str], act: Callable[[Queue, Any], str]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 from bson import ObjectId, json_util
 from bson.errors import BSONError
 
+from supervisor.cli.filters import moment
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
@@ -129,21 +129,11 @@ def with_file(payload: Mapping[str, Any], file_id: Any, spec: HandlerSpec) -> Do
 
 
 def _options(fields: Mapping[str, Any]) -> JobOptions:
-    given = JobOptions(run_at=_moment(fields["run_at"]))
+    given = JobOptions(run_at=moment("--run-at", fields["run_at"]) if fields["run_at"] else None)
     given["then"] = [{"handler": name, "payload": {}} for name in fields["then"]]
     for name in ("priority", "unique_key", "group_key", "timeout_s", "max_attempts"):
         given[name] = fields[name]
     return given
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        raise UsageError(
-            f"--run-at: {text!r} is not a time such as 2026-03-01T18:30 or 2026-03-01T18:30+01:00"
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
 def _prepare_if_empty(database: Database) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from supervisor.cli.filters import filter_options, read_filters, within_bounds
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import as_json, clean, error_in_short, plain, print_table
+from supervisor.cli.printing import as_json, clean, error_in_short, iso, plain, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text
 from supervisor.client.queue import Queue
@@ -23,26 +24,36 @@ LONGEST_LOG_LINES = 20
 _IN_PLACE = ("_id", "payload", "attempts", "result", "error", "progress", "usage", "lease")
 
 
-@command("jobs", "jobs --status failed --handler ocr\njobs --json | jq -r '.[]._id'")
+@command("jobs", "jobs --status failed --handler ocr --since 2h\njobs --batch 7 --json | jq -r '.[]._id'")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only jobs of this status.")
-@click.option("--handler", metavar="NAME", help="Only jobs of this handler.")
+@filter_options("handler", "group", "batch", "unique", "error", "since", "until")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--after", metavar="ID", help="Go on behind this one, the last of the page before.")
 @click.option("--json", "json_", is_flag=True, help="One JSON array: ids as strings, times as ISO 8601.")
 @pass_session
-def jobs(session: Session, status: str | None, handler: str | None, limit: int, *, json_: bool) -> None:
-    """List jobs, the newest id first.
+def jobs(session: Session, /, *, limit: int, after: str | None, json_: bool, **given: Any) -> None:
+    """List jobs, the newest id first; with --since or --until, the latest end first.
 
     Payloads, results and attempts are left out; `job ID` shows them.
     """
-    with session.connect() as database:
-        found = database.queue.list(status, handler, limit)
-        now = database.queue.now()
+    status, handler, by_end = given["status"], given["handler"], given["since"] or given["until"]
+    if after and by_end:
+        raise click.UsageError("--after goes on by id, but --since and --until list by end; give an earlier --until")
+    with session.connect() as database, within_bounds():
+        queue, filters = database.queue, read_filters(database.queue, given)
+        found = queue.list(status, handler, limit + 1, queue.find_id(after) if after else None, **filters)
+        now = queue.now()
+    shown = found[:limit]
     if json_:
-        click.echo(as_json(found))
-    elif found:
-        print_table(COLUMNS, [_row(document, now) for document in found])
+        click.echo(as_json(shown))
+    elif shown:
+        print_table(COLUMNS, [_row(document, now) for document in shown])
     else:
         click.echo("no jobs", err=True)
+    if len(found) > limit and not json_:
+        last = shown[-1]
+        go_on = f"--until {iso(last['finished_at'])}" if by_end else f"--after {id_text(last['_id'])}"
+        click.echo(f"-- there are more: --limit {limit * 10}, or {clean(go_on)}", err=True)
 
 
 @command("job", "job 65f2a1c0e4b0a1b2c3d4e5f6")

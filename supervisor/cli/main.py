@@ -16,6 +16,7 @@ from supervisor.cli.changes import cancel, retry
 from supervisor.cli.check import check
 from supervisor.cli.demo import demo
 from supervisor.cli.enqueue import enqueue
+from supervisor.cli.fleet import drain, resize, undrain
 from supervisor.cli.init import init
 from supervisor.cli.jobs import job, jobs
 from supervisor.cli.output import logs
@@ -61,6 +62,9 @@ COMMANDS = (
     cancel,
     pause,
     resume,
+    resize,
+    drain,
+    undrain,
     stack,
     logs,
     autopsy,

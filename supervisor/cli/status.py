@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from supervisor.cli.fleet import as_documents, print_fleet
 from supervisor.cli.parsing import command
 from supervisor.cli.pauses import print_pauses
 from supervisor.cli.printing import as_json, print_table
@@ -21,25 +22,29 @@ Document = Mapping[str, Any]
 
 
 @command("status", "status\nstatus --json | jq .counts")
-@click.option("--json", "json_", is_flag=True, help="{counts, handlers, pauses, supervisors} as JSON.")
+@click.option("--json", "json_", is_flag=True, help="{counts, handlers, pauses, controls, supervisors} as JSON.")
 @pass_session
 def status(session: Session, *, json_: bool) -> None:
-    """Show counts, paused handlers, supervisors and slots.
+    """Show counts, what is paused, resized and drained, supervisors and slots.
 
     A supervisor without a heartbeat for 15 seconds is probably gone.
     """
     with session.connect() as database:
         handlers, supervisors = database.queue.counts(), database.queue.supervisors()
-        pauses, now = database.queue.controls.pauses(), database.queue.now()
+        controls, now = database.queue.controls, database.queue.now()
+        pauses, resizes, drains = controls.pauses(), controls.resizes(), controls.drains()
     if json_:
         found = [{**supervisor, "alive": is_alive(supervisor)} for supervisor in supervisors]
         shown = {"counts": _totals(handlers), "handlers": handlers, "pauses": list(map(asdict, pauses))}
-        click.echo(as_json({**shown, "supervisors": found}))
+        click.echo(as_json({**shown, "controls": as_documents(resizes, drains), "supervisors": found}))
         return
     _print_counts(handlers)
     click.echo()
     if pauses:
         print_pauses(pauses, now)
+        click.echo()
+    if resizes or drains:
+        print_fleet(resizes, drains, now)
         click.echo()
     if not supervisors:
         click.echo("no supervisor is running on this database")
@@ -60,9 +65,9 @@ def _print_counts(handlers: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def _print_supervisors(supervisors: list[dict[str, Any]]) -> None:
-    fields = ("_id", "host", "pid", "phase", "workers")
+    fields = ("_id", "host", "pid", "phase", "workers", "workers_from")
     rows = [[*(each.get(field) for field in fields), _heartbeat(each)] for each in supervisors]
-    print_table(("id", *fields[1:], "heartbeat"), rows)
+    print_table(("id", *fields[1:-1], "from", "heartbeat"), rows)
 
 
 def _heartbeat(supervisor: Document) -> str:

@@ -1,4 +1,4 @@
-"""`Controls`: pausing handlers, and asking supervisors about running jobs, for whoever reaches the database."""
+"""`Controls`: pausing handlers, resizing and draining hosts, and asking supervisors about running jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 
 from pymongo.database import Database
 
-from supervisor.store.controls import COLLECTION, Pause, pause_filter, pause_update, question_upsert, to_pause
+from supervisor.core.fleet import EVERYWHERE, Drain, Resize
+from supervisor.store.controls import (
+    COLLECTION,
+    OVER,
+    Control,
+    Pause,
+    drain_upsert,
+    pause_filter,
+    pause_update,
+    question_upsert,
+    read_controls,
+    resize_upsert,
+)
 
 Document = dict[str, Any]
 
@@ -25,7 +37,15 @@ class Controls:
 
     def pauses(self) -> list[Pause]:
         """Return the pauses in force."""
-        return list(filter(None, map(to_pause, self._controls.find({"kind": "pause"}, sort=[("_id", 1)]))))
+        return [each for each in self._read("pause") if isinstance(each, Pause)]
+
+    def resizes(self) -> list[Resize]:
+        """Return what was last said of the size of each host and of all; of those, the newest holds for a host."""
+        return [each for each in self._read("resize") if isinstance(each, Resize)]
+
+    def drains(self) -> list[Drain]:
+        """Return the drains in force."""
+        return [each for each in self._read("drain") if isinstance(each, Drain)]
 
     def pause(self, handler: str, reason: str = "") -> Pause | None:
         """Have no supervisor claim jobs of `handler` (`*`: of any); running ones go on.
@@ -47,6 +67,34 @@ class Controls:
         self._controls.delete_many({"kind": "pause"})
         return paused
 
+    def resize(self, workers: int | str | None, host: str = EVERYWHERE) -> None:
+        """Have every supervisor on `host` keep `workers` workers: a number, "auto", or None for what it is configured.
+
+        It holds until somebody else says otherwise, an edit of `pool.workers` there included.
+        """
+        of_host, upsert = resize_upsert(Resize(host, workers), self.resizes())
+        self._controls.update_one(of_host, upsert, upsert=True)
+
+    def drain(self, host: str = EVERYWHERE, reason: str = "", for_s: float | None = None) -> Drain | None:
+        """Have no supervisor on `host` claim anything; running jobs get `shutdown.drain_s` and are then given back.
+
+        It holds until `undrain`, and no longer than `for_s` seconds. Returns the drain that is in force already, which
+        then stays as it is.
+        """
+        for before in self.drains():
+            if before.host == host:
+                return before
+        of_host, upsert = drain_upsert(Drain(host, reason), for_s)
+        self._controls.update_one(of_host, upsert, upsert=True)
+        return None
+
+    def undrain(self, host: str | None = None) -> list[str]:
+        """End the drain of `host` (None: all drains); return whose."""
+        chosen = {} if host is None else {"host": {"$eq": host}}
+        drained = [drain.host for drain in self.drains() if host in (None, drain.host)]
+        self._controls.delete_many({"kind": "drain", **chosen})
+        return drained
+
     def ask(self, question: Mapping[str, Any], timeout_s: float = ANSWER_S) -> Document | None:
         """Ask the supervisor that `question` names, and return its answer; None if there is none in time."""
         filter_, upsert = question_upsert(question)
@@ -62,3 +110,7 @@ class Controls:
                 time.sleep(_LOOK_EVERY_S)
         finally:
             self._controls.delete_one(filter_)
+
+    def _read(self, kind: str) -> list[Control]:
+        controls, _ = read_controls(self._controls.find({"kind": kind, "$nor": [OVER]}, sort=[("_id", 1)]))
+        return controls

@@ -149,21 +149,19 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def listing(status: str | None, handler: str | None, after: Any) -> dict[str, Any]:
-    """Return the filter of a page of jobs, newest id first; `after` is the last id of the page before."""
-    filter_: dict[str, Any] = {}
-    if status is not None:
-        filter_["status"] = Status(status).value
-    if handler is not None:
-        filter_["handler"] = {"$eq": handler}
-    if after is not None:  # `$lt` in a plain filter would skip ids of every other type
-        filter_["$expr"] = {"$lt": ["$_id", {"$literal": after}]}
-    return filter_
+def before(job_id: Any) -> dict[str, Any]:
+    """Return the filter for ids that come before `job_id` in the order of ids; `$lt` alone would skip other types."""
+    return {"$expr": {"$lt": ["$_id", {"$literal": job_id}]}}
 
 
 def of_handler(handler: str) -> dict[str, Any]:
     """Return the filter for all jobs of a handler, which the index `claim` answers."""
     return {"status": {"$in": [status.value for status in Status]}, "handler": {"$eq": handler}}
+
+
+def running_on(host: str | None) -> dict[str, Any]:
+    """Return the filter for the jobs that run on `host`; None is anywhere."""
+    return {"status": Status.PROCESSING.value, **({} if host is None else {"lease.host": {"$eq": host}})}
 
 
 def retry_filter(job_id: Any) -> dict[str, Any]:
@@ -186,6 +184,13 @@ def retryable(status: str) -> str:
     """Return `status` if jobs of it may be retried; raises JobStateError."""
     if status not in RETRYABLE:
         raise JobStateError(f"only failed and cancelled jobs can be retried, not {status} ones")
+    return status
+
+
+def cancellable(status: str | None) -> str | None:
+    """Return `status` if jobs of it may be cancelled; raises JobStateError."""
+    if status not in (None, Status.PENDING, Status.PROCESSING):
+        raise JobStateError(f"only pending and processing jobs can be cancelled, not {status} ones")
     return status
 
 

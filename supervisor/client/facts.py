@@ -9,6 +9,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
+from supervisor.client.documents import before
 from supervisor.client.hindrances import rivals
 from supervisor.client.reasons import MOST_COUNTED, Facts
 from supervisor.core.job import Status
@@ -50,7 +51,7 @@ def _count_in_front(jobs: Collection[Document], job: Mapping[str, Any], handlers
     due = {"status": Status.PENDING.value, "handler": {"$in": handlers}, "$expr": {"$lte": ["$run_at", "$$NOW"]}}
     priority, run_at = int(job.get("priority") or 0), job.get("run_at")
     same = {"$in": [0, None]} if priority == 0 else priority
-    older: list[Document] = [{"run_at": run_at, "$expr": {"$lt": ["$_id", {"$literal": job["_id"]}]}}]
+    older: list[Document] = [{"run_at": run_at, **before(job["_id"])}]
     if isinstance(run_at, datetime):
         older += [{"run_at": {"$lt": run_at}}, {"run_at": None}]
     places = [*_higher(priority), *({"priority": same, **place} for place in older)]

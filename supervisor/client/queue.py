@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,10 +24,12 @@ from pymongo import MongoClient
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from supervisor.client import documents
+from supervisor.client import bulk, documents
+from supervisor.client.bulk import Cancelled, Retried
 from supervisor.client.controls import Controls
 from supervisor.client.documents import JobOptions
 from supervisor.client.facts import facts_of, read_job
+from supervisor.client.filters import Filters, listing, order
 from supervisor.client.reasons import Facts
 from supervisor.client.waiting import Waiting
 from supervisor.codec import TOLERANT
@@ -44,15 +45,6 @@ Document = dict[str, Any]
 Documents = list[Document]
 EMBEDDED = "embedded"
 _PIECE_BYTES = 1 << 20
-_RETRIED_AT_ONCE = 500
-
-
-@dataclass(frozen=True)
-class Retried:
-    """What `retry_many` did; `skipped` jobs have a `unique_key` that another pending or processing job has."""
-
-    count: int = 0
-    skipped: int = 0
 
 
 class Queue:
@@ -146,14 +138,24 @@ class Queue:
         return document
 
     def list(
-        self, status: str | None = None, handler: str | None = None, limit: int = 50, after: Any = None
+        self,
+        status: str | None = None,
+        handler: str | None = None,
+        limit: int = 50,
+        after: Any = None,
+        **filters: Unpack[Filters],
     ) -> Documents:
-        """Return at most `limit` jobs without payload, result and attempts, the newest id first.
+        """Return at most `limit` jobs without payload, result and attempts, the newest id (or the latest end) first.
 
-        `after` is the last id of the page before. Raises ValueError for a status that does not exist.
+        `after` is the last id of the page before. Raises ValueError for a status that does not exist, UsageError for
+        filters that contradict each other.
         """
-        filter_ = documents.listing(status, handler, after)
-        return list(self._jobs.find(filter_, documents.LISTED_WITHOUT, sort=[("_id", -1)], limit=limit))
+        wanted = listing(status, handler, filters, after)
+        return list(self._jobs.find(wanted, documents.LISTED_WITHOUT, sort=order(filters), limit=limit))
+
+    def count(self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]) -> int:
+        """Return how many jobs `list` would return without a limit."""
+        return self._jobs.count_documents(listing(status, handler, filters))
 
     def retry(self, job_id: Any) -> None:
         """Make a failed or cancelled job pending again, with all its attempts before it.
@@ -168,22 +170,9 @@ class Queue:
             status = self.get(job_id).get("status")
             raise JobStateError(f"job {job_id} is {status}; only failed and cancelled jobs can be retried")
 
-    def retry_many(self, status: str = "failed", handler: str | None = None) -> Retried:
+    def retry_many(self, status: str = "failed", handler: str | None = None, **filters: Unpack[Filters]) -> Retried:
         """Retry all jobs that are `status` (and of `handler`); raises JobStateError for another status than these."""
-        filter_ = documents.listing(documents.retryable(status), handler, None)
-        # by page: one update of a million documents would not end within the deadline of a call
-        count = skipped = 0
-        fields, newest_first = {"unique_key": 1}, [("_id", -1)]
-        while page := list(self._jobs.find(filter_, fields, sort=newest_first, limit=_RETRIED_AT_ONCE)):
-            plain = [job["_id"] for job in page if job.get("unique_key") is None]
-            allowed = {"_id": {"$in": plain}, "status": status}
-            count += self._jobs.update_many(allowed, documents.retry_update()).matched_count
-            for job in page:
-                if job.get("unique_key") is not None:
-                    retried = self._retried(job["_id"])
-                    count, skipped = count + retried, skipped + (not retried)
-            filter_ = documents.listing(status, handler, page[-1]["_id"])
-        return Retried(count, skipped)
+        return bulk.retry_all(self._jobs, status, handler, filters, self._retried)
 
     def cancel(self, job_id: Any) -> str:
         """Cancel a job: at once if it is pending, by its supervisor if it is processing.
@@ -203,6 +192,15 @@ class Queue:
             document = self.get(job_id)
             if document.get("status") not in (Status.PENDING, Status.PROCESSING):  # else it changed in between
                 raise JobStateError(f"job {job_id} is {document.get('status')} already and cannot be cancelled")
+
+    def cancel_many(
+        self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]
+    ) -> Cancelled:
+        """Cancel all jobs that are `status`: pending, processing, or None for both; as `cancel` does each.
+
+        Raises JobStateError for another status.
+        """
+        return bulk.cancel_all(self._jobs, status, handler, filters)
 
     def wait(
         self, job_id: Any, timeout_s: float | None = None, on_change: Callable[[Document], None] | None = None
@@ -272,8 +270,12 @@ class Queue:
 
     @property
     def controls(self) -> Controls:
-        """Pauses, and questions about running jobs."""
+        """Pauses, resizes, drains, and questions about running jobs."""
         return Controls(self._database)
+
+    def running(self, host: str | None = None) -> int:
+        """Return how many jobs are being run on `host` (None: anywhere), as far as the leases say."""
+        return self._jobs.count_documents(documents.running_on(host))
 
     def has_jobs_of(self, handler: str) -> bool:
         """Tell whether any job names this handler."""

@@ -23,11 +23,11 @@ from supervisor.config.checks import (
     is_loopback,
     redact_uri,
 )
+from supervisor.core.fleet import MOST_WORKERS
 
 # Upper bounds only keep absurd values out of timers, dates and array sizes.
 YEAR_S = 31_536_000
 CENTURY_DAYS = 36_500
-MOST_WORKERS = 1024
 MOST_KB = 16_000  # a MongoDB document holds 16 MB
 MOST = 1_000_000_000
 

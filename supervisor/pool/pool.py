@@ -157,10 +157,10 @@ class WorkerPool:
             entry.enter(SlotState.IDLE if entry.slot.alive else SlotState.STOPPING)
             self._look_at(entry)
 
-    def stop_job(self, slot: int, reason: StopReason) -> None:
-        """Order the job on `slot` to stop; nothing happens if there is none."""
+    def stop_job(self, slot: int, listener: JobListener, reason: StopReason) -> None:
+        """Order the job on `slot` that was given with `listener` to stop; another one is none of the caller's."""
         if entry := self._slots.get(slot):
-            entry.slot.stop(reason)
+            entry.slot.stop(reason, listener)
 
     async def stack_of(self, slot: int) -> str | None:
         """Return the Python stacks of the job that runs on `slot`, without stopping it; None if there is no answer."""

@@ -102,7 +102,7 @@ class WorkerProcess:
             )
             self.greeting = bson.decode(await self._shake_hands(self._executor, spawning, spawn_limit_s))
             self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
-            self._watch_death(int(self._process.pid))
+            self._watch_death(int(self._process.pid), self.greeting)
             _result_writer(self._executor).close()
         except (BrokenProcessPool, OSError, EOFError, RuntimeError, StopIteration) as error:
             await self.channel.drain(_DRAIN_TIMEOUT_S)
@@ -133,7 +133,7 @@ class WorkerProcess:
     async def kill(self) -> None:
         """SIGKILL the worker and everything below it, and wait until it is gone."""
         if self.alive:
-            await asyncio.to_thread(process_tree.kill_tree, self.pid)
+            await asyncio.to_thread(process_tree.kill_tree, self.pid, self.greeting["started"])
             await asyncio.shield(self.died)
 
     async def close(self) -> Exit:
@@ -189,8 +189,11 @@ class WorkerProcess:
         else:
             self._on_message(message)
 
-    def _watch_death(self, pid: int) -> None:
+    def _watch_death(self, pid: int, greeting: dict[str, Any]) -> None:
+        """Hold the process by a descriptor. Raises ProcessLookupError where its id is no longer its own."""
         self._pidfd = os.pidfd_open(pid)
+        if (pid, process_tree.start_ticks(pid)) != (greeting["pid"], greeting["started"]):
+            raise ProcessLookupError(f"the worker that said hello is gone, and process {pid} is another one")
         self.pid = pid
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_death)
 

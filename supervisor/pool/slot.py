@@ -152,13 +152,16 @@ class WorkerSlot:
         evidence = Evidence(stack) if isinstance(outcome, Crashed | TimedOut | OutOfMemory) else None
         return replace(outcome, logs=self._files.output.tail(self.log_kb * 1024), evidence=evidence)
 
-    def stop(self, reason: StopReason) -> None:
+    def stop(self, reason: StopReason, listener: JobListener | None = None) -> None:
         """Order the running job to stop; the worker is killed `kill_grace_s` later. The first order counts.
 
+        With `listener`, only the job that was given with it: by the time of an order the slot may run another one.
         A lost lease gives no grace: somebody else may be running the job already. Nor does memory that runs out.
         """
         attempt = self._attempt
         if attempt is None or self._worker is None or not self._worker.alive:
+            return
+        if listener is not None and attempt.listener is not listener:
             return
         if attempt.ordered is None or reason is StopReason.LEASE_LOST:
             attempt.ordered = reason

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from supervisor.reference import command_line, configuration, job_document, log_events
+from supervisor.reference import command_line, configuration, fleet_documents, job_document, log_events
 
 PAGES = {
     "cli.md": command_line.reference,
     "configuration.md": configuration.reference,
+    "fleet-documents.md": fleet_documents.reference,
     "job-document.md": job_document.reference,
     "log-events.md": log_events.reference,
 }

@@ -35,6 +35,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "path, reason, kept",
     ),
     "config.warning": ("warning", "the configuration is allowed and likely to hurt", "reason"),
+    "control.malformed": (
+        "warning",
+        "a document in `controls` breaks its table and is passed over; said once",
+        "id, problem",
+    ),
     "database.back": ("info", "the database answers again", "during"),
     "database.clock_doubted": (
         "info, warning",
@@ -85,20 +90,34 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "a library has logged something, the database's driver perhaps",
         "library, message, error",
     ),
-    "pool.resized": ("info", "the wanted number of workers changed", "old, new"),
+    "pool.resized": ("info", "the wanted number of workers changed", "old, new, workers_from"),
     "question.unanswered": (
         "debug",
         "somebody asked about a running job, and the answer could not be written",
         "reason",
     ),
     "reaper.failed": ("warning", "a round of the reaper failed; the next comes in seconds", "reason"),
+    "resize.overruled": (
+        "info",
+        "an edit of `pool.workers` came after this resize and wins over it on this host",
+        "workers, by, host",
+    ),
     "retention.applied": (
         "info",
         "ended jobs past their retention were deleted, and files that belong to nobody",
         "completed, failed, orphaned_files",
     ),
     "retention.failed": ("warning", "the retention could not be applied; tried again in an hour", "reason"),
-    "supervisor.draining": ("info", "no more claims; running jobs may finish", "jobs, drain_s"),
+    "supervisor.drained": (
+        "warning",
+        "by a control: nothing is claimed, running jobs may finish and the others are given back",
+        "by, host, reason, jobs, drain_s",
+    ),
+    "supervisor.draining": (
+        "info",
+        "it is being stopped: no more claims; running jobs may finish",
+        "jobs, drain_s",
+    ),
     "supervisor.failed": ("error", "a bug ended the supervisor; with the traceback", "hint, exception"),
     "supervisor.part_hangs": (
         "error",
@@ -110,6 +129,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "supervisor.starting": ("info", "at start", "id, version, pid"),
     "supervisor.state": ("info", "asked for by SIGUSR1", "phase, workers, slots, counts"),
     "supervisor.stopped": ("info", "at the end", "counts"),
+    "supervisor.undrained": ("info", "the drain by a control has been ended; jobs are claimed again", ""),
     "wakeup.stream_ended": ("debug", "the change stream ended; polling covers until it is open again", "reason"),
     "worker.died_idle": ("warning", "a worker died while it had no job; nobody is charged", "slot"),
     "worker.nonsense": ("warning", "a worker sent what cannot be read; it is not believed", "slot, reason"),

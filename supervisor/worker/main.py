@@ -31,7 +31,7 @@ from supervisor.codec import TOLERANT
 from supervisor.context import JobContext
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
-from supervisor.process_tree import become_subreaper
+from supervisor.process_tree import become_subreaper, start_ticks
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.worker import forensics, forks, obituaries, preload
 from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch, storable
@@ -111,6 +111,7 @@ def hello() -> bytes:
     return bson.encode(
         {
             "pid": os.getpid(),
+            "started": start_ticks(),
             "preloaded": report is not None,
             "preload_failures": {} if report is None else report.failures,
             "setup_failures": worker.setup_failures,

@@ -4,6 +4,7 @@ import signal
 from datetime import UTC, datetime, timedelta
 
 from tests.support.command_line import NOWHERE
+from tests.support.failpoints import failing
 from tests.support.supervising import Jobs
 from tests.support.until import until
 
@@ -197,6 +198,51 @@ def test_retry_of_all_failed_jobs_of_a_handler(command, jobs: Jobs):
     done = command("retry", "--status", "failed", "--handler", "ok")
     assert (done.code, done.out, done.err) == (0, "retried 2 failed jobs\n", "")
     assert jobs.collection.count_documents({"status": "failed"}) == 1
+
+
+def test_jobs_are_found_by_what_is_known_of_them_page_by_page(command, jobs: Jobs):
+    ended = {"status": "failed", "error": {"kind": "timeout"}, "batch_id": 7}
+    for hours in range(1, 6):
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        jobs.collection.insert_one({"_id": f"job-{hours}", "handler": "ok", "finished_at": at, **ended})
+    done = command("jobs", "--batch", "7", "--error", "timeout", "--limit", "2")
+    assert [line.split()[0] for line in done.out.splitlines()] == ["id", "job-5", "job-4"]
+    assert done.err == "-- there are more: --limit 20, or --after job-4\n"
+    done = command("jobs", "--batch", "7", "--limit", "3", "--after", "job-4")
+    assert ([line.split()[0] for line in done.out.splitlines()], done.err) == (["id", "job-3", "job-2", "job-1"], "")
+    done = command("jobs", "--since", "3.5h", "--limit", "2")
+    assert [line.split()[0] for line in done.out.splitlines()] == ["id", "job-1", "job-2"]
+    assert done.err.startswith("-- there are more: --limit 20, or --until 20")
+    go_on = done.err.split()[-1]
+    found = command("jobs", "--since", "3.5h", "--until", go_on, "--json").json
+    assert [job["_id"] for job in found] == ["job-3"]
+
+
+def test_many_jobs_are_counted_before_they_are_changed(command, jobs: Jobs):
+    for number in range(3):
+        jobs.collection.insert_one({"handler": "ok", "status": "failed", "error": {"kind": "crash"}, "n": number})
+        jobs.insert("ok", batch_id="b")
+    jobs.collection.insert_one({"handler": "ok", "status": "processing", "lease": LEASE, "batch_id": "b"})
+    before = list(jobs.collection.find())
+    crashed = ("--status", "failed", "--error", "crash")
+    assert command("retry", *crashed, "--dry-run").out == "3 failed jobs would be retried\n"
+    done = command("cancel", "--batch", "b", "--dry-run")
+    assert done.out == "3 pending jobs and 1 processing job would be cancelled\n"
+    assert list(jobs.collection.find()) == before
+    done = command("cancel", "--batch", "b")
+    assert done.out.splitlines() == [
+        "cancelled 3 pending jobs", "1 processing job: supervisors have been asked to stop them",
+    ]  # fmt: skip
+    assert command("retry", *crashed).out == "retried 3 failed jobs\n"
+    assert command("cancel", "--status", "pending").out == "cancelled 3 pending jobs\n"
+
+
+def test_a_search_that_takes_too_long_says_how_to_narrow_it(command, jobs: Jobs, mongod):
+    jobs.insert("ok")
+    with failing(mongod, ["find"], errorCode=50, namespace=jobs.collection.full_name):
+        done = command("jobs", "--unique", "x")
+    assert (done.code, done.out) == (1, "")
+    assert done.error.startswith("the database has not found these jobs within the 5 s that a call may take; narrow it")
 
 
 def test_status_shows_counts_supervisors_and_slots(command, jobs: Jobs, start):

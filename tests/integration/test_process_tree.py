@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from supervisor.process_tree import kill_tree, measure, proportional_mb
+from supervisor.process_tree import kill_tree, measure, proportional_mb, start_ticks
 from tests.support.until import until
 
 SPREADS = """
@@ -72,3 +72,17 @@ def test_nobody_at_all_is_killed_for_a_process_that_is_gone() -> None:
     kill_tree(gone.pid)
     kill_tree(0)
     assert measure(gone.pid) is None
+
+
+def test_a_process_that_was_started_at_another_time_is_a_stranger() -> None:
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        started = start_ticks(stranger.pid)
+        assert started is not None
+        kill_tree(stranger.pid, started - 1)
+        assert psutil.Process(stranger.pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        kill_tree(stranger.pid, started)
+        assert stranger.wait(10) == -9
+    finally:
+        stranger.kill()
+        stranger.wait()

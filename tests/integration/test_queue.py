@@ -11,7 +11,8 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from supervisor.client import waiting
-from supervisor.client.queue import Queue, Retried
+from supervisor.client.bulk import Cancelled, Retried
+from supervisor.client.queue import Queue
 from supervisor.errors import (
     DatabaseUnreachableError,
     JobNotFoundError,
@@ -173,6 +174,61 @@ def test_a_listing_filters_by_status_and_handler(queue, collection):
         queue.list("nonsense")
 
 
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"group_key": "g"}, ["late", "early"]),
+        ({"group_key": "g", "status": "failed", "handler": "count"}, ["late"]),
+        ({"batch_id": 7}, ["late"]),
+        ({"batch_id": "7"}, ["early"]),
+        ({"unique_key": "u"}, ["waits"]),
+        ({"error_kind": "timeout"}, ["waits", "late"]),
+        ({"error_kind": "timeout", "status": "pending"}, ["waits"]),
+        ({"since": HOUR * 2}, ["late"]),
+        ({"until": HOUR * 2}, ["early", "gone"]),
+        ({"since": HOUR * 4, "until": HOUR * 2}, ["early"]),
+        ({"since": HOUR * 9, "status": "completed"}, ["early", "gone"]),
+        ({"batch_id": None, "since": None, "handler": "none"}, []),
+    ],
+)
+def test_a_listing_filters_by_what_else_is_known(queue, collection, filters, found):
+    now = datetime.now(UTC)
+    put(collection, "completed", _id="gone", finished_at=now - HOUR * 6)
+    put(collection, "failed", _id="late", finished_at=now - HOUR, group_key="g", batch_id=7, error={"kind": "timeout"})
+    put(collection, "completed", _id="early", handler="sum", finished_at=now - HOUR * 3, group_key="g", batch_id="7")
+    put(collection, _id="waits", unique_key="u", error={"kind": "timeout"})
+    put(collection, _id="new")
+    given = {name: now - value if isinstance(value, timedelta) else value for name, value in filters.items()}
+    assert [job["_id"] for job in queue.list(**given)] == found
+    assert queue.count(**given) == len(found)
+
+
+def test_a_listing_refuses_what_cannot_be(queue):
+    with pytest.raises(UsageError, match="since and until are about when a job ended, and pending jobs have not ended"):
+        queue.list("pending", since=datetime.now(UTC))
+    with pytest.raises(ValueError, match="nonsense"):
+        queue.list(error_kind="nonsense")
+
+
+def test_a_listing_by_end_and_one_by_group_read_no_more_than_they_show(queue, collection):
+    now = datetime.now(UTC)
+    collection.insert_many(
+        [{"handler": "count", "status": "failed", "finished_at": now - HOUR * number, "group_key": f"g{number % 50}"}
+         for number in range(500)]
+    )  # fmt: skip
+    profiled = collection.database
+    profiled.command("profile", 2)
+    assert len(queue.list(limit=20, since=now - HOUR * 400)) == 20
+    assert len(queue.list("failed", limit=20, until=now - HOUR * 200)) == 20
+    assert len(queue.list(group_key="g7")) == 10
+    profiled.command("profile", 0)
+    seen = list(profiled["system.profile"].find({"op": "query", "ns": collection.full_name}))
+    assert [each["docsExamined"] for each in seen] == [20, 20, 10]
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_retry_starts_over_and_keeps_what_happened(queue, collection, status):
     error = {"kind": "timeout", "message": "slow"}
@@ -201,7 +257,7 @@ def test_a_retry_that_would_break_uniqueness_is_refused(queue, collection):
 
 
 def test_many_are_retried_by_status_and_handler(queue, collection, monkeypatch):
-    monkeypatch.setattr("supervisor.client.queue._RETRIED_AT_ONCE", 2)
+    monkeypatch.setattr("supervisor.client.bulk.AT_ONCE", 2)
     for _ in range(5):
         put(collection, "failed")
     put(collection, "failed", unique_key="taken")
@@ -214,6 +270,31 @@ def test_many_are_retried_by_status_and_handler(queue, collection, monkeypatch):
     assert queue.counts()["count"] == {"pending": 7, "processing": 0, "completed": 0, "failed": 1, "cancelled": 1}
     with pytest.raises(JobStateError, match="not completed ones"):
         queue.retry_many("completed")
+
+
+def test_many_are_retried_by_what_they_failed_of_and_when(queue, collection):
+    now = datetime.now(UTC)
+    for hours, kind in ((1, "timeout"), (1, "crash"), (5, "timeout")):
+        put(collection, "failed", finished_at=now - HOUR * hours, error={"kind": kind})
+    assert queue.retry_many("failed", since=now - HOUR * 2, error_kind="timeout") == Retried(count=1)
+    assert queue.counts()["count"]["failed"] == 2
+
+
+def test_many_are_cancelled_by_status_handler_group_and_batch(queue, collection, monkeypatch):
+    monkeypatch.setattr("supervisor.client.bulk.AT_ONCE", 2)
+    mine = [put(collection, batch_id=7, group_key="g") for _ in range(5)]
+    runs = put(collection, "processing", batch_id=7, **OWNED)
+    others = [put(collection, handler="sum"), put(collection, batch_id=8), put(collection, "failed", batch_id=7)]
+    untouched = list(collection.find({"_id": {"$in": others}}))
+    with pytest.raises(JobStateError, match="only pending and processing jobs can be cancelled, not failed ones"):
+        queue.cancel_many("failed")
+    assert queue.cancel_many("pending", "count", group_key="nobody") == Cancelled()
+    assert queue.cancel_many(batch_id=7) == Cancelled(count=5, asked=1)
+    ended = list(collection.find({"_id": {"$in": mine}}))
+    assert {(job["status"], job["error"]["kind"]) for job in ended} == {("cancelled", "cancelled")}
+    assert collection.find_one({"_id": runs})["cancel_requested"] is True
+    assert list(collection.find({"_id": {"$in": others}})) == untouched
+    assert queue.cancel_many("pending", "sum") == Cancelled(count=1)
 
 
 def test_a_pending_job_is_cancelled_at_once(queue, collection):
