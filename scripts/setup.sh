@@ -27,9 +27,11 @@ missing_packages() {
     ls /usr/share/tesseract-ocr/*/tessdata/eng.traineddata >/dev/null 2>&1 || echo "tesseract-ocr-eng"
     ls /usr/share/tesseract-ocr/*/tessdata/osd.traineddata >/dev/null 2>&1 || echo "tesseract-ocr-osd"
     command -v tesseract >/dev/null 2>&1 || echo "tesseract-ocr"
-    # for tests with wrong clocks alone, which are skipped without it: named only where it will be installed
+    # for tests alone, of wrong clocks and of the systemd unit, which are skipped without: named only where they will be
+    # installed
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || echo "libfaketime"
+        command -v systemd-analyze >/dev/null 2>&1 || echo "systemd"
     fi
 }
 

@@ -18,7 +18,7 @@ import structlog
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
-from supervisor import __version__, host, logs
+from supervisor import __version__, host, logs, service_manager
 from supervisor.cancelling import mend_wait_for
 from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
@@ -37,16 +37,20 @@ from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
 from supervisor.pool import forkserver
 from supervisor.pool.pool import PoolLimits, WorkerPool
+from supervisor.pulse import Pulse
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
+from supervisor.service_manager import ServiceManager
 from supervisor.sizing import Sizing
+from supervisor.status_line import StatusLine
 from supervisor.store import schema
 from supervisor.store.candidates import Candidates
 from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.connection import connect
 from supervisor.store.controls import COLLECTION as CONTROLS
 from supervisor.store.controls import ControlStore
+from supervisor.store.counts import CountStore
 from supervisor.store.files import FileStore
 from supervisor.store.leases import LeaseStore
 from supervisor.store.patience import first_line
@@ -70,6 +74,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     not safe, workers that die.
     """
     settings, environ = loaded.settings, dict(environ)  # `prepare` takes our variables out of the real one
+    manager = service_manager.take(os.environ)
     logs.configure(settings.log.level, settings.log.format)
     mend_wait_for()
     for warning in loaded.warnings:
@@ -82,7 +87,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         with open_workspace() as workspace, _mongo_uri(settings, data_dir) as uri:
             forkserver.prepare(settings, environ, workspace)
             # not asyncio.run: its end waits for tasks of the driver's that may hang while the database is away
-            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workspace))
+            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workspace, manager))
     except SupervisorError:
         raise
     except Exception:
@@ -109,12 +114,18 @@ def _mongo_uri(settings: Settings, data_dir: Path | None) -> Iterator[str]:
 
 
 async def _supervise(
-    loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, uri: str, workspace: Path
+    loaded: LoadedConfig,
+    environ: Mapping[str, str],
+    overrides: Overrides,
+    uri: str,
+    workspace: Path,
+    manager: ServiceManager,
 ) -> None:
     settings = loaded.settings
+    manager.status("waiting for the database")
     async with _database(settings, uri) as database:
         await _prepare_collection(database, settings.mongo.collection)
-        supervisor = await _build(loaded, database, workspace)
+        supervisor = await _build(loaded, database, workspace, manager)
         supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
         _install_signals(supervisor)
         await supervisor.run()
@@ -147,7 +158,7 @@ async def _prepare_collection(database: Database, collection: str) -> None:
         log.warning("database.not_prepared", reason=first_line(error), hint="run: python -m supervisor init")
 
 
-async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> Supervisor:
+async def _build(loaded: LoadedConfig, database: Database, workspace: Path, manager: ServiceManager) -> Supervisor:
     """Put the parts together. Randomness and wall-clock time enter here."""
     settings, collection = loaded.settings, loaded.settings.mongo.collection
     rng = random.SystemRandom().random
@@ -173,13 +184,11 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
     services = Services(owner, pool, recorder, results, FileStore(database, collection), retention, rng, on_recorded)
     reaper = Reaper(live, leases, results, Candidates(database, collection), presence, rng)
     log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
-    with contextlib.suppress(PyMongoError):  # their leases expire in any case
-        await reaper.believe_clock()
-        await reaper.release_dead_predecessors(me["host"])
+    await _take_over(reaper, me["host"])
     parts = Parts(
         live=live,
         pool=pool,
-        dispatcher=Dispatcher(live, claims, wakeup, services),
+        dispatcher=Dispatcher(live, claims, wakeup, services, Pulse(manager.beat)),
         recorder=recorder,
         lease_keeper=LeaseKeeper(live, leases, recorder, owner),
         controls=controls,
@@ -190,8 +199,17 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path) -> S
         wakeup=wakeup,
         heartbeat=heartbeat,
         presence=presence,
+        manager=manager,
+        status_line=StatusLine(live, pool, heartbeat, CountStore(database, collection), manager),
     )
     return Supervisor(parts, loaded)
+
+
+async def _take_over(reaper: Reaper, our_host: str) -> None:
+    """Give back what supervisors that died on this host have left."""
+    with contextlib.suppress(PyMongoError):  # their leases expire in any case
+        await reaper.believe_clock()
+        await reaper.release_dead_predecessors(our_host)
 
 
 def _install_signals(supervisor: Supervisor) -> None:

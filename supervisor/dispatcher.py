@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
@@ -12,6 +13,7 @@ from supervisor.core.gate import FleetLimits
 from supervisor.execution import Execution, Services, boot_time_s
 from supervisor.limits import claimed, limits_of
 from supervisor.live import Live
+from supervisor.pulse import Pulse
 from supervisor.store.claims import Claim, ClaimStore, Seat
 from supervisor.store.patience import first_line
 from supervisor.wakeup import Wakeup
@@ -19,17 +21,22 @@ from supervisor.wakeup import Wakeup
 log = structlog.get_logger("supervisor.dispatcher")
 
 _RETRY_S = 1.0
+_TURN_S = 1.0
+"""How long a turn waits for a free slot; the next turn goes on waiting."""
 
 
 class Dispatcher:
-    """Claims jobs for free slots until cancelled; what it has started goes on without it."""
+    """Claims jobs for free slots until it is closed, and turns until cancelled; what it has started goes on without."""
 
-    def __init__(self, live: Live, claims: ClaimStore, wakeup: Wakeup, services: Services) -> None:
+    def __init__(self, live: Live, claims: ClaimStore, wakeup: Wakeup, services: Services, pulse: Pulse) -> None:
         self._live = live
         self._claims = claims
         self._wakeup = wakeup
         self._services = services
+        self._pulse = pulse
         self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: asyncio.Task[bool] | None = None
+        self._closed = False
         self._failing = False
 
     @property
@@ -40,23 +47,32 @@ class Dispatcher:
     async def run(self) -> None:
         """Fill free slots for ever. Raises what an execution died of: that is a bug, and never silent."""
         while True:
+            self._pulse.beat()
             self._wakeup.listen()
-            await self._wait_for_free_slot()
-            if not await self._fill():
+            if await self._has_free_slot() and not await self._fill():
                 await self._wakeup.wait()
             self._raise_bugs()
 
-    async def _wait_for_free_slot(self) -> None:
+    async def close(self, within_s: float) -> None:
+        """Claim no more; returns when a claim under way has ended, or after `within_s` seconds."""
+        self._closed = True
+        if self._claiming:
+            await asyncio.wait({self._claiming}, timeout=within_s)
+
+    async def _has_free_slot(self) -> bool:
+        """Wait for a free slot, but not for longer than a turn may take; tell whether there is one."""
         pool = self._services.pool
-        while not pool.has_free():
-            pool.changed.clear()
-            await pool.changed.wait()
-            self._raise_bugs()
+        pool.changed.clear()
+        if not pool.has_free():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TURN_S):
+                    await pool.changed.wait()
+        return pool.has_free()
 
     async def _fill(self) -> bool:
         """Claim for all free slots, once; tell whether any job was found."""
         seats = self._services.pool.reserve()
-        claim = asyncio.create_task(self._claim(seats), name="claim")
+        self._claiming = claim = asyncio.create_task(self._claim(seats), name="claim")
         # shielded: a claim cancelled half way would leave jobs claimed by nobody
         try:
             return await asyncio.shield(claim)
@@ -105,6 +121,8 @@ class Dispatcher:
 
     def _room(self) -> dict[str, int]:
         """How many more jobs of each claimed handler may run here."""
+        if self._closed:
+            return {}
         running, settings = self._live.running(), self._live.settings
         room = {
             spec.name: limits_of(spec, settings).max_running - running[spec.name]

@@ -31,7 +31,9 @@ from supervisor.pool.attempt import StopReason
 from supervisor.pool.pool import PoolLimits, WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
+from supervisor.service_manager import ServiceManager
 from supervisor.sizing import Sizing
+from supervisor.status_line import StatusLine
 from supervisor.store.presence import PresenceStore
 from supervisor.wakeup import Wakeup
 
@@ -43,6 +45,12 @@ RECORD_TIMEOUT_S = 5.0
 LEAVE_TIMEOUT_S = 2.0
 END_TIMEOUT_S = 10.0
 """For a part that is cancelled; longer than one call to the database, so that only a hang is cut short."""
+
+
+def stop_limit_s(settings: Settings) -> float:
+    """Return how long a stop takes at most: the drain, killing and recording the rest, and the end of all parts."""
+    rest_s = settings.pool.kill_grace_s + RECORD_TIMEOUT_S
+    return settings.shutdown.drain_s + rest_s + 3 * END_TIMEOUT_S + 2 * LEAVE_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Parts:
     wakeup: Wakeup
     heartbeat: Heartbeat
     presence: PresenceStore
+    manager: ServiceManager
+    status_line: StatusLine
 
 
 class Supervisor:
@@ -81,8 +91,9 @@ class Supervisor:
 
     def reload(self) -> None:
         """Read the configuration again now."""
-        if self.watcher is not None:
-            self.watcher.reload_now()
+        with self._parts.manager.reloading():  # a mistake in the file ends the reload too; it is in the log
+            if self.watcher is not None:
+                self.watcher.reload_now()
 
     def resize_by(self, step: int) -> None:
         """Change the number of workers until the configuration or a control changes it again."""
@@ -112,13 +123,16 @@ class Supervisor:
         self._serve(parts.retention.run(), "retention")
         if self.watcher is not None:
             self._serve(self.watcher.run(), "configuration watcher")
-        dispatcher = self._serve(parts.dispatcher.run(), "dispatcher")
+        if parts.manager.listens:
+            self._serve(parts.status_line.run(), "status line")
+        self._serve(parts.dispatcher.run(), "dispatcher")
         try:
             await self._until(_first_of(self._able_to_work(), self._drain.wait()))
             self._enter(Phase.RUNNING)
+            parts.manager.ready()
             log.info("supervisor.ready", workers=parts.pool.desired, handlers=sorted(parts.live.handlers))
             await self._until(self._drain.wait())
-            await self._drain_jobs(dispatcher)
+            await self._drain_jobs()
         except DatabaseUnreachableError:
             self._name_unrecorded()
             raise
@@ -132,6 +146,10 @@ class Supervisor:
 
     def on_config(self, loaded: LoadedConfig) -> None:
         """Apply a changed configuration: what can change while running, changes; the rest is named."""
+        with self._parts.manager.reloading():
+            self._change(loaded)
+
+    def _change(self, loaded: LoadedConfig) -> None:
         old = self._parts.live.settings
         changes = diff(self._loaded.settings, loaded.settings)
         edited = loaded.workers_without_flag != self._loaded.workers_without_flag
@@ -167,12 +185,13 @@ class Supervisor:
         if self._parts.pool.desired:
             await self._parts.pool.first_worker_ready.wait()
 
-    async def _drain_jobs(self, dispatcher: asyncio.Task[None]) -> None:
+    async def _drain_jobs(self) -> None:
         """No more claims; wait for the running jobs; interrupt the rest and see that it is recorded."""
         self._enter(Phase.DRAINING)
+        self._parts.manager.stopping()
         drain_s = self._parts.live.settings.shutdown.drain_s
         log.info("supervisor.draining", jobs=len(self._parts.live.executions), drain_s=drain_s)
-        await _end(dispatcher)
+        await self._parts.dispatcher.close(END_TIMEOUT_S)
         self._parts.pool.wind_down()
         await self._until(_first_of(self._jobs_ended(), self._hurry.wait(), asyncio.sleep(drain_s)))
         for execution in list(self._parts.live.executions):

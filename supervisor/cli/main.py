@@ -27,6 +27,7 @@ from supervisor.cli.run import run
 from supervisor.cli.running import stack
 from supervisor.cli.session import Session
 from supervisor.cli.status import status
+from supervisor.cli.systemd_unit import systemd_unit
 from supervisor.cli.why import why
 from supervisor.errors import ConfigError, SupervisorError
 
@@ -71,6 +72,7 @@ COMMANDS = (
     status,
     init,
     check,
+    systemd_unit,
 )
 for each in COMMANDS:
     cli.add_command(each)

@@ -108,6 +108,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "completed, failed, orphaned_files",
     ),
     "retention.failed": ("warning", "the retention could not be applied; tried again in an hour", "reason"),
+    "service_manager.unreachable": (
+        "warning",
+        "nothing can be sent to the socket in NOTIFY_SOCKET; said once, and nothing else depends on it",
+        "socket, reason",
+    ),
     "supervisor.drained": (
         "warning",
         "by a control: nothing is claimed, running jobs may finish and the others are given back",

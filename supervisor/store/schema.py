@@ -16,7 +16,9 @@ from pymongo.errors import OperationFailure
 
 from supervisor.core.files import OWNERS
 from supervisor.core.job import FIELDS, Field, Status
+from supervisor.core.outcome import ErrorKind
 from supervisor.errors import DatabaseRefusedError
+from supervisor.store.counts import INDEX as QUARANTINED
 from supervisor.store.files import FILES
 
 _BSON_TYPES = {
@@ -104,6 +106,12 @@ INDEXES = (
         only_where=(("batch_id", {"$exists": True}),),
     ),
     Index("ended", (("status", ASCENDING), ("finished_at", ASCENDING)), "retention and listings by end"),
+    Index(
+        QUARANTINED,
+        (("status", ASCENDING), ("error.kind", ASCENDING)),
+        "quarantined jobs are counted without reading all that failed",
+        only_where=(("error.kind", ErrorKind.POISON.value),),
+    ),
     Index("owners", ((OWNERS, ASCENDING),), "retention finds the files of the jobs that it deletes", collection=FILES),
 )
 

@@ -93,7 +93,7 @@ async def test_the_first_time_everything_is_made_and_told(database):
     ]
     assert await schema.missing_indexes(database, JOBS) == []
     made = await database[JOBS].index_information()
-    assert set(made) == {"_id_", "claim", "groups", "lease", "cancel", "unique_key", "batch", "ended"}
+    assert set(made) == {"_id_", "claim", "groups", "lease", "cancel", "unique_key", "batch", "ended", "quarantined"}
 
 
 async def test_the_second_time_only_the_validator_is_renewed(database, jobs):

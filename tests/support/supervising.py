@@ -55,6 +55,8 @@ class RunningSupervisor:
     config: dict[str, Document]
     arguments: tuple[str, ...] = ()
     environ: dict[str, str] = field(default_factory=dict)
+    module: str = "supervisor"
+    """What is run; a program of a test's own ends in supervisor.__main__.run."""
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ class RunningSupervisor:
         self.write_config(self.config)
 
     def start(self, *, ready: bool = True) -> "RunningSupervisor":
-        command = [sys.executable, "-m", "supervisor", "--config", str(self.config_path), *self.arguments]
+        command = [sys.executable, "-m", self.module, "--config", str(self.config_path), *self.arguments]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,

@@ -156,6 +156,7 @@ DATABASE_EXCEPTIONS = {
     "supervisor.outage imports pymongo.errors.OperationFailure": "an error reply is an answer all the same",
     "supervisor.outage imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.reaper imports pymongo.errors.PyMongoError": AN_ERROR,
+    "supervisor.status_line imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.supervisor imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.asynchronous.database.AsyncDatabase": "a type; it watches the change stream",
