@@ -191,10 +191,11 @@ class WorkerProcess:
 
     def _watch_death(self, pid: int, greeting: dict[str, Any]) -> None:
         """Hold the process by a descriptor. Raises ProcessLookupError where its id is no longer its own."""
-        self._pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(pid)
         if (pid, process_tree.start_ticks(pid)) != (greeting["pid"], greeting["started"]):
+            os.close(pidfd)
             raise ProcessLookupError(f"the worker that said hello is gone, and process {pid} is another one")
-        self.pid = pid
+        self._pidfd, self.pid = pidfd, pid
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_death)
 
     def _on_death(self) -> None:
@@ -228,7 +229,7 @@ class WorkerProcess:
         """Kill a process that never shook hands, and so never got a pidfd."""
         if self._pidfd < 0:
             for pid in list(executor._processes or {}):  # noqa: SLF001 - as above
-                process_tree.kill_tree(pid)
+                process_tree.kill_tree(pid, self.greeting.get("started"))
 
 
 def _expect_failure(future: asyncio.Future[Any]) -> None:

@@ -81,12 +81,15 @@ async def main():
     worker = WorkerProcess(plan, Path("."), print)
     try:
         worker._watch_death(stranger.pid, {"pid": stranger.pid, "started": started - 1})
-    except ProcessLookupError as error:
+    except ProcessLookupError:
         print("refused")
     worker.signal(signal.SIGKILL)
     await worker.kill()
     await worker.close()
-    print(stranger.poll())
+    try:
+        print(stranger.wait(1))
+    except subprocess.TimeoutExpired:
+        print("unharmed")
     worker = WorkerProcess(plan, Path("."), print)
     worker.greeting = {"pid": stranger.pid, "started": started}
     worker._watch_death(stranger.pid, worker.greeting)
@@ -116,4 +119,4 @@ def test_an_order_for_a_job_that_has_ended_leaves_the_slot_s_next_job_alone(tmp_
 
 
 def test_a_process_that_is_not_the_worker_that_said_hello_is_never_signalled(tmp_path: Path) -> None:
-    assert run(RECYCLED_ID, tmp_path) == ["refused", "None", "-9"]
+    assert run(RECYCLED_ID, tmp_path) == ["refused", "unharmed", "-9"]
