@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor import machine
 from supervisor.limits import NO_CAP, claimed, limits_of
 from supervisor.live import Live
 from supervisor.pool.pool import WorkerPool
@@ -90,6 +91,7 @@ class Heartbeat:
                 "handler": slot.job and slot.job.handler,
                 "since": now - timedelta(seconds=slot.since_s),
                 "rss_mb": slot.rss_mb,
+                "cpu": slot.cpu,
             }
             for slot in self._pool.report()
         ]
@@ -101,7 +103,9 @@ class Heartbeat:
             "workers_from": self._live.workers_from,
             "slots": slots,
             "handlers": self._handlers(),
+            "recent": self._live.recent.report(),
             "counts": dict(self._live.counts),
+            "machine": machine.look_around(),
         }
 
     def _handlers(self) -> list[dict[str, Any]]:

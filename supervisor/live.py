@@ -11,6 +11,7 @@ from supervisor.core.fleet import Drain
 from supervisor.core.transitions import Transition
 from supervisor.execution import Execution
 from supervisor.outage import Outage
+from supervisor.recent import Recent
 from supervisor.registry import HandlerSpec
 from supervisor.store.controls import EVERY, Pause
 
@@ -40,10 +41,13 @@ class Live:
         """Held from the start of a claim until its jobs stand in `executions`."""
         self.counts: Counter[str] = Counter()
         """Recorded attempts by outcome, since the start."""
+        self.recent = Recent()
+        """The same of the last minutes, by handler."""
 
     def count(self, change: Transition) -> None:
         """Count a recorded attempt."""
         self.counts[str(change.outcome)] += 1
+        self.recent.note(change)
 
     def may_claim(self, handler: str) -> bool:
         """Tell whether jobs of `handler` may be claimed, as far as the controls go."""

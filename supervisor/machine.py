@@ -6,10 +6,18 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from supervisor.config.cores import usable_cores
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 VMSTAT = Path("/proc/vmstat")
+
+
+def look_around() -> dict[str, Any]:
+    """Return how busy the machine is: `{load_1m, cores, memory_available_mb}`; of the cores, those that may be used."""
+    return {"load_1m": load_1m(), "cores": usable_cores(), "memory_available_mb": memory_available_mb()}
 
 
 def load_1m() -> float:

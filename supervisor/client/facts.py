@@ -9,12 +9,12 @@ from typing import Any
 
 from pymongo.collection import Collection
 
+from supervisor.client.controls import Controls
 from supervisor.client.documents import before
 from supervisor.client.hindrances import rivals
 from supervisor.client.reasons import MOST_COUNTED, Facts
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError
-from supervisor.store.controls import Pause
 from supervisor.store.soundness import problem_of, projection
 
 Document = dict[str, Any]
@@ -34,10 +34,10 @@ def read_job(jobs: Collection[Document], job_id: Any) -> Document:
 
 
 def facts_of(
-    jobs: Collection[Document], job: Document, payload_kb: int, pauses: Sequence[Pause], supervisors: Sequence[Document]
+    jobs: Collection[Document], job: Document, payload_kb: int, controls: Controls, supervisors: Sequence[Document]
 ) -> Facts:
     """Put together what is known of a job of `read_job`; asks for the jobs in front of it only if it is waiting."""
-    facts = Facts(job, job["_now"], problem_of(job, payload_kb), pauses, supervisors)
+    facts = Facts(job, job["_now"], problem_of(job, payload_kb), controls.pauses(), controls.drains(), supervisors)
     if job.get("status") != Status.PENDING or facts.problem:
         return facts
     return replace(facts, in_front=_count_in_front(jobs, job, rivals(facts)))

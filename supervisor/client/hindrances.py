@@ -6,7 +6,8 @@ import difflib
 from collections import Counter
 from collections.abc import Sequence
 
-from supervisor.client.reasons import IN_THE_QUEUE, NEAREST_FIRST, Code, Document, Facts, Reason
+from supervisor.client.reasons import IN_THE_QUEUE, NEAREST_FIRST, Code, Document, Facts, Reason, said_by
+from supervisor.core.fleet import EVERYWHERE, drain_of
 from supervisor.core.pieces import parts
 from supervisor.core.slots import SlotState
 
@@ -18,7 +19,7 @@ _TEXTS = {
     Code.CAPPED: "max_running = {cap} of {handler} is reached on {hosts}",
     Code.STARTING: "the supervisor on {hosts} is still starting",
     Code.NO_WORKERS: "workers = 0 on {hosts}",
-    Code.DRAINING: "the supervisor on {hosts} is draining and claims nothing",
+    Code.DRAINING: "the supervisor on {hosts} is stopping and claims nothing",
     Code.UNCLAIMED: "pool.claim leaves {handler} out on {hosts}",
     Code.UNREGISTERED: "{handler} is not registered on {hosts}",
 }
@@ -35,12 +36,13 @@ def by_supervisor(facts: Facts) -> list[Reason]:
     """Return a reason for each kind of hindrance, the nearest to a claim first, naming the supervisors that have it."""
     found: dict[Code, list[Document]] = {}
     for each in facts.alive:
-        found.setdefault(hindrance(each, facts.handler), []).append(each)
+        found.setdefault(hindrance(each, facts), []).append(each)
     return [_say(code, facts, found[code]) for code in NEAREST_FIRST if code in found]
 
 
-def hindrance(supervisor: Document, handler: str) -> Code:
-    """Return the first thing that keeps a supervisor from claiming jobs of `handler`; FREE for nothing."""
+def hindrance(supervisor: Document, facts: Facts) -> Code:
+    """Return the first thing that keeps a supervisor from claiming the job; FREE for nothing."""
+    handler = facts.handler
     entries = {entry["handler"]: entry for entry in _entries(supervisor)}
     if entries and handler not in entries:
         return Code.UNREGISTERED
@@ -48,6 +50,7 @@ def hindrance(supervisor: Document, handler: str) -> Code:
     states = Counter(str(slot.get("state")) for slot in parts(supervisor, "slots"))
     checks = (
         (Code.UNCLAIMED, not entry.get("claimed")),
+        (Code.DRAINED, drain_of(str(supervisor.get("host")), facts.drains) is not None),
         (Code.DRAINING, supervisor.get("phase") == "draining"),
         (Code.NO_WORKERS, not supervisor.get("workers")),
         (Code.STARTING, supervisor.get("phase") == "starting"),
@@ -63,7 +66,7 @@ def rivals(facts: Facts) -> list[str]:
 
     Paused and capped ones do not: their jobs are passed over. Where no slot is to be had anyway, only its own.
     """
-    open_to_it = [each for each in facts.alive if hindrance(each, facts.handler) in IN_THE_QUEUE]
+    open_to_it = [each for each in facts.alive if hindrance(each, facts) in IN_THE_QUEUE]
     names = {entry["handler"] for each in open_to_it for entry in _entries(each) if _has_room(entry)}
     return sorted({facts.handler, *(names - {pause.handler for pause in facts.pauses})})
 
@@ -72,16 +75,28 @@ def _say(code: Code, facts: Facts, supervisors: Sequence[Document]) -> Reason:
     states = Counter(str(slot.get("state")) for each in supervisors for slot in parts(each, "slots"))
     caps = {str(entry.get("max_running")) for each in supervisors for entry in _entries(each)
             if entry["handler"] == facts.handler}  # fmt: skip
-    text = _TEXTS[code].format(
+    text = _TEXTS.get(code, "").format(
         handler=facts.handler,
         hosts=_listed(sorted({str(each.get("host")) for each in supervisors})),
         busy=states[SlotState.BUSY],
         slots=", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none yet",
         cap=" or ".join(sorted(caps)),
     )
+    if code is Code.DRAINED:
+        return _drained(facts, supervisors)
+    if code is Code.NO_WORKERS and any(each.get("workers_from") == "control" for each in supervisors):
+        return Reason(code, f"{text}, by a resize", "resize configured")
     if code is Code.UNREGISTERED and len(supervisors) == len(facts.alive):
         text = f"{facts.handler} is registered on no running supervisor{_meant(facts)}"
     return Reason(code, text, _COMMANDS.get(code))
+
+
+def _drained(facts: Facts, supervisors: Sequence[Document]) -> Reason:
+    found = {str(each.get("host")): drain_of(str(each.get("host")), facts.drains) for each in supervisors}
+    hosts, drain = _listed(sorted(found)), next(filter(None, found.values()))
+    everywhere = drain.host == EVERYWHERE
+    text = f"{'every host' if everywhere else hosts} is drained {said_by(drain.by, drain.at, drain.reason, facts.now)}"
+    return Reason(Code.DRAINED, text, "undrain" if everywhere else f"undrain --host {drain.host}")
 
 
 def _meant(facts: Facts) -> str:

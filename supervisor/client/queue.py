@@ -242,7 +242,7 @@ class Queue:
     def facts(self, job_id: Any) -> Facts:
         """Return what tells why the job is not running now, for `why.reasons`; raises JobNotFoundError."""
         job = read_job(self._jobs, job_id)
-        return facts_of(self._jobs, job, self._payload_kb, self.controls.pauses(), self.supervisors())
+        return facts_of(self._jobs, job, self._payload_kb, self.controls, self.supervisors())
 
     def now(self) -> datetime:
         """Return the database's own time; ages are counted by it."""

@@ -9,12 +9,16 @@ from enum import StrEnum
 from typing import Any
 
 from supervisor.client.documents import is_alive
+from supervisor.core.durations import duration, seconds_between
+from supervisor.core.fleet import Drain
 from supervisor.store.controls import Pause
 
 Document = Mapping[str, Any]
 
 MOST_COUNTED = 10_000
 """Jobs in front of this one, beyond which they are no longer counted."""
+_LONGEST = 120
+"""Characters of other people's words in a reason."""
 
 
 class Code(StrEnum):
@@ -38,6 +42,7 @@ class Code(StrEnum):
     STARTING = "starting"
     NO_WORKERS = "no_workers"
     DRAINING = "draining"
+    DRAINED = "drained"
     UNCLAIMED = "unclaimed"
     UNREGISTERED = "unregistered"
 
@@ -68,6 +73,7 @@ class Facts:
     problem: str | None = None
     """What is wrong with the job's document."""
     pauses: Sequence[Pause] = ()
+    drains: Sequence[Drain] = ()
     supervisors: Sequence[Document] = ()
     """Heartbeat documents with `heartbeat_age_s`, those of silent ones too."""
     in_front: int = 0
@@ -82,3 +88,14 @@ class Facts:
     def alive(self) -> list[Document]:
         """The supervisors that have been heard of lately."""
         return [each for each in self.supervisors if is_alive(each)]
+
+
+def said_by(by: str, at: Any, reason: str, now: datetime) -> str:
+    """Say who decided something, how long ago and why: `by operator 5m ago: empty pages`."""
+    ago = duration(seconds_between(at, now))
+    return f"by {by}{f' {ago} ago' if ago else ''}{f': {shortened(reason)}' if reason else ''}"
+
+
+def shortened(text: str) -> str:
+    """Return other people's words, cut to what a line has room for."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

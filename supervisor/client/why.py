@@ -12,14 +12,11 @@ from datetime import UTC, datetime
 
 from supervisor.client.documents import id_text, is_alive
 from supervisor.client.hindrances import by_supervisor
-from supervisor.client.reasons import IN_THE_QUEUE, MOST_COUNTED, Code, Document, Facts, Reason
+from supervisor.client.reasons import IN_THE_QUEUE, MOST_COUNTED, Code, Document, Facts, Reason, said_by, shortened
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 from supervisor.core.pieces import part
 from supervisor.store.controls import EVERY
-
-_LONGEST = 120
-"""Characters of other people's words in a reason."""
 
 
 def reasons(facts: Facts) -> list[Reason]:
@@ -62,7 +59,7 @@ def _completed(facts: Facts) -> Reason:
 def _failed(facts: Facts) -> Reason:
     error = part(facts.job, "error")
     told = ": ".join(str(error[key]) for key in ("kind", "message") if error.get(key))
-    return Reason(Code.FAILED, f"it failed{_ended_ago(facts)}: {_short(told)}", _about("autopsy", facts.job))
+    return Reason(Code.FAILED, f"it failed{_ended_ago(facts)}: {shortened(told)}", _about("autopsy", facts.job))
 
 
 def _cancelled(facts: Facts) -> Reason:
@@ -101,8 +98,7 @@ def _paused(facts: Facts) -> Iterator[Reason]:
     for pause in facts.pauses:
         if pause.handler in (EVERY, facts.handler):
             is_all = pause.handler == EVERY
-            ago = duration(seconds_between(pause.at, facts.now))
-            by = f"by {pause.by}{f' {ago} ago' if ago else ''}{f': {_short(pause.reason)}' if pause.reason else ''}"
+            by = said_by(pause.by, pause.at, pause.reason, facts.now)
             subject = "all handlers are" if is_all else f"{pause.handler} is"
             yield Reason(Code.PAUSED, f"{subject} paused {by}", f"resume {'--all' if is_all else pause.handler}")
 
@@ -136,10 +132,6 @@ def _behind(facts: Facts) -> Iterator[Reason]:
         number = f"{facts.in_front:,}" if facts.in_front <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
         plural = "" if facts.in_front == 1 else "s"
         yield Reason(Code.BEHIND, f"it waits behind {number} job{plural} of higher priority or older")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _about(command: str, job: Document) -> str:

@@ -25,6 +25,9 @@ from supervisor.core.outcome import (
 from supervisor.process_tree import TreeUsage
 from supervisor.worker.wire import Call, Stopped
 
+RATE_OVER_S = 0.9
+"""A shorter time between two looks at a job's CPU time says little: the kernel counts in hundredths of a second."""
+
 
 class StopReason(StrEnum):
     """Why a running job is being stopped."""
@@ -50,6 +53,23 @@ class JobListener(Protocol):
 
 
 @dataclass
+class CpuRate:
+    """Per cent of one core, over the last second or so, from looks at the CPU seconds that were used so far."""
+
+    percent: float | None = None
+    _mark: tuple[float, float] | None = None
+
+    def see(self, cpu_s: float, now: float) -> None:
+        """Take in a look; `now` is in seconds."""
+        if self._mark is None:
+            self._mark = (now, cpu_s)
+        elif now - self._mark[0] >= RATE_OVER_S:
+            before, used_s = self._mark
+            self.percent = round(100 * max(0.0, cpu_s - used_s) / (now - before), 1)
+            self._mark = (now, cpu_s)
+
+
+@dataclass
 class Attempt:
     """The job that the worker runs now, and what has been done to it."""
 
@@ -63,6 +83,7 @@ class Attempt:
     killed: bool = False
     used: TreeUsage | None = None
     """What its worker and all below it used when it was last looked at; memory: the most that was seen."""
+    cpu: CpuRate = field(default_factory=CpuRate)
     over_mb: float = 0.0
     """What it used when it was found to be over its memory limit, shared memory counted in parts."""
     said_all: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,6 +95,7 @@ class Attempt:
         """Take in a look at its worker."""
         peak_mb = max(used.rss_mb, self.used.rss_mb if self.used else 0.0)
         self.used = TreeUsage(used.cpu_s, peak_mb)
+        self.cpu.see(used.cpu_s, time.monotonic())
 
 
 def reported(attempt: Attempt, said: Returned | Raised | Stopped) -> AnyOutcome:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from supervisor import machine
-from supervisor.config.cores import usable_cores
 from supervisor.core.outcome import AnyOutcome, Crashed, Evidence, OutOfMemory, TimedOut
 from supervisor.machine import OomWatch
 from supervisor.pool.report import SlotReport
@@ -37,9 +36,4 @@ class Witness:
             for each in self._report()
             if each.job is not None and each.slot != slot
         ]
-        return {
-            "load_1m": machine.load_1m(),
-            "cores": usable_cores(),
-            "memory_available_mb": machine.memory_available_mb(),
-            "others": others[:MOST_OTHERS],
-        }
+        return {**machine.look_around(), "others": others[:MOST_OTHERS]}

@@ -119,6 +119,7 @@ class WorkerPool:
                 entry.job,
                 now - entry.since,
                 process_tree.rss_mb(entry.slot.pid),
+                entry.slot.cpu,
             )
             for index, entry in sorted(self._slots.items())
         ]

@@ -18,3 +18,5 @@ class SlotReport:
     since_s: float
     rss_mb: float | None
     """Resident memory of the worker itself."""
+    cpu: float | None = None
+    """Per cent of one core that the job uses with its subprocesses; None when it has not been looked at for long."""

@@ -88,6 +88,11 @@ class WorkerSlot:
         """Whether a worker stands ready or is running a job."""
         return self._worker is not None and self._worker.alive
 
+    @property
+    def cpu(self) -> float | None:
+        """Per cent of one core that the running job uses; None where nobody knows yet."""
+        return self._attempt.cpu.percent if self._attempt else None
+
     async def start(self, spawning: asyncio.Lock, spawn_limit_s: float) -> dict[str, Any]:
         """Start a worker and return its greeting. Raises WorkerStartError.
 

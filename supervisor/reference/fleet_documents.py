@@ -59,7 +59,13 @@ exit. One that is silent for 15 seconds is probably gone.
 | `drained` | whether a drain is in force and no claim is under way any more: it will claim nothing |
 | `workers` | the wanted number of workers |
 | `workers_from` | where that number comes from: `default`, `file`, `environment`, `flag`, `control` or `signal` |
-| `slots` | the actual ones: `[{{slot, state, pid, job_id, handler, since, rss_mb}}]` |
+| `slots` | the actual ones: `[{{slot, state, pid, job_id, handler, since, rss_mb, cpu}}]`; `rss_mb` is the worker's \
+own memory, `cpu` what its job uses with its subprocesses, in per cent of one core, or null |
+| `handlers` | what is registered: `[{{handler, claimed, max_running, running}}]`; `claimed` is false where \
+`pool.claim` leaves it out, `max_running` null without a cap |
+| `recent` | recorded attempts of the last 1 and 5 minutes: `[{{handler, minutes, ended, wait_s, run_s}}]`; `ended` by \
+outcome, `wait_s` and `run_s` as `{{mean, max}}` |
+| `machine` | `{{load_1m, cores, memory_available_mb}}` |
 | `counts` | recorded attempts since the start, by outcome |
 """
 

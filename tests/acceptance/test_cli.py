@@ -256,11 +256,24 @@ def test_status_shows_counts_supervisors_and_slots(command, jobs: Jobs, start):
     assert [(each["pid"], each["phase"], each["alive"]) for each in found["supervisors"]] == [
         (supervisor.pid, "running", True)
     ]
-    jobs.collection.database["supervisors"].insert_one(
+    supervisors = jobs.collection.database["supervisors"]
+    jobs.run("ok")
+    until(lambda: supervisors.find_one()["recent"] and _cpu_of(supervisors, busy) is not None, 20, "figures")
+    (document,) = supervisors.find()
+    assert [(each["handler"], each["minutes"], each["ended"]) for each in document["recent"]] == [
+        ("ok", 1, {"completed": 1}), ("ok", 5, {"completed": 1}),
+    ]  # fmt: skip
+    assert {"handler": "sleeps", "claimed": True, "max_running": None, "running": 1} in document["handlers"]
+    assert set(document["machine"]) == {"load_1m", "cores", "memory_available_mb"}
+    supervisors.insert_one(
         {"_id": "dead", "host": "zz", "heartbeat_at": datetime.now(UTC) - timedelta(minutes=3), "slots": []}
     )
     (line,) = [line for line in command("status").out.splitlines() if line.startswith("dead")]
     assert line.endswith("3m ago, gone?")
+
+
+def _cpu_of(supervisors, job_id):
+    return next(slot["cpu"] for slot in supervisors.find_one()["slots"] if slot["job_id"] == job_id)
 
 
 def test_init_prepares_and_may_be_repeated(command, jobs: Jobs):

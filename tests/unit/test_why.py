@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from supervisor.client.hindrances import rivals
 from supervisor.client.reasons import MOST_COUNTED, Code, Facts
 from supervisor.client.why import reasons
+from supervisor.core.fleet import Drain
 from supervisor.store.controls import Pause
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -86,8 +87,14 @@ CASES = [
      "capped", "max_running = 4 of ocr is reached on a", None),
     (facts(None, supervisor(phase="starting")), "starting", "the supervisor on a is still starting", "status"),
     (facts(None, supervisor(workers=0)), "no_workers", "workers = 0 on a", None),
-    (facts(None, supervisor(phase="draining")), "draining", "the supervisor on a is draining and claims nothing",
+    (facts(None, supervisor(phase="draining")), "draining", "the supervisor on a is stopping and claims nothing",
      "status"),
+    (facts(drains=[Drain("a", "new kernel", "operator", ago(90))]), "drained",
+     "a is drained by operator 90s ago: new kernel", "undrain --host a"),
+    (facts(None, supervisor("a"), supervisor("b"), drains=[Drain("*")]), "drained",
+     "every host is drained by operator", "undrain"),
+    (facts(None, supervisor(workers=0, workers_from="control")), "no_workers",
+     "workers = 0 on a, by a resize", "resize configured"),
     (facts(None, supervisor(handlers=[entry(claimed=False)])), "unclaimed", "pool.claim leaves ocr out on a", None),
     (facts(None, supervisor(handlers=[entry("ocrr"), entry("ner")])),
      "unregistered", "ocr is registered on no running supervisor; was ocrr meant?", "check"),
@@ -114,7 +121,8 @@ def test_every_reason_is_tested():
     [
         (facts(job(run_at=NOW + timedelta(hours=1), cancel_requested=True), pauses=[Pause("*"), Pause("ocr")]),
          ["cancelling", "paused", "paused", "not_due", "free"]),
-        (facts(pauses=[Pause("ner")]), ["free"]),
+        (facts(pauses=[Pause("ner")], drains=[Drain("b")]), ["free"]),
+        (facts(None, supervisor("a"), supervisor("b"), drains=[Drain("a")]), ["free", "drained"]),
         (facts(None, supervisor("a", handlers=[entry("ner")]), supervisor("b", workers=0), supervisor("c", "busy")),
          ["busy", "no_workers", "unregistered"]),
         (facts(None, supervisor("a", "busy"), in_front=3), ["behind", "busy"]),
