@@ -40,6 +40,9 @@ MOST_GROUPS = 50
 WALK_EVERY_S = 5.0
 """How often to walk past the jobs of full groups for one without a group, which no index finds: in seconds."""
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
+_ID_TYPES: tuple[type | tuple[type, ...], ...] = ((int, float), str, (), ObjectId, datetime)
+"""Types of ids in the database's own order; the empty one stands for documents, binary data and others."""
+_RARE = 2
 Document = dict[str, Any]
 
 
@@ -153,13 +156,13 @@ def _of(handlers: Sequence[str]) -> Document:
     return {"handler": {"$in": list(handlers)}}
 
 
-def _place(document: Mapping[str, Any]) -> tuple[float, datetime, str, Any]:
-    """Return what a job is ordered by. Ids of one type compare as in the database, others as bytes."""
+def _place(document: Mapping[str, Any]) -> tuple[float, datetime, int, Any]:
+    """Return what a job is ordered by, as the database orders it; ids of rare types are compared by their bytes."""
     run_at, job_id = document.get("run_at"), document["_id"]
-    if not isinstance(job_id, (ObjectId, str, int, datetime)):
-        job_id = bson.encode({"": job_id})
+    rank = next((rank for rank, types in enumerate(_ID_TYPES) if isinstance(job_id, types)), None)
     due = run_at if isinstance(run_at, datetime) else _EARLIEST
-    return -(document.get("priority") or 0), due, type(job_id).__name__, job_id
+    id_place = (_RARE, bson.encode({"": job_id})) if rank is None else (rank, job_id)
+    return -(document.get("priority") or 0), due, *id_place
 
 
 def _scan(wanted: Mapping[str, Any], priority: dict[str, Any], limit: int) -> list[dict[str, Any]]:
