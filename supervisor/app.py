@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
 from supervisor import __version__, host, logs, service_manager
+from supervisor.batches import Batches
 from supervisor.cancelling import mend_wait_for
 from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
@@ -27,6 +28,7 @@ from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import POLL_S as CONTROLS_POLL_S
 from supervisor.controls import Controls, Heeders
+from supervisor.core.transitions import Transition
 from supervisor.dispatcher import Dispatcher
 from supervisor.draining import Draining
 from supervisor.embedded.mongo import EmbeddedMongo
@@ -45,6 +47,7 @@ from supervisor.service_manager import ServiceManager
 from supervisor.sizing import Sizing
 from supervisor.status_line import StatusLine
 from supervisor.store import schema
+from supervisor.store.batches import BatchStore
 from supervisor.store.candidates import Candidates
 from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.connection import connect
@@ -174,13 +177,8 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path, mana
     heartbeat = Heartbeat(live, pool, presence, {**me, "version": __version__})
     sizing, draining = Sizing(live, pool, heartbeat.soon), Draining(live, heartbeat.soon)
     controls = Controls(live, pool, control_store, controls_alarm, Heeders(sizing, draining, wakeup.ring))
-
-    def on_recorded(change: Any) -> None:
-        live.count(change)
-        controls.note(change)
-        if change.run_in_s is not None:
-            wakeup.ring_in(change.run_in_s)
-
+    batches = Batches(BatchStore(database, collection))
+    on_recorded = _tellers(live, controls, batches, wakeup)
     services = Services(owner, pool, recorder, results, FileStore(database, collection), retention, rng, on_recorded)
     reaper = Reaper(live, leases, results, Candidates(database, collection), presence, rng)
     log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
@@ -195,6 +193,7 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path, mana
         sizing=sizing,
         draining=draining,
         reaper=reaper,
+        batches=batches,
         retention=Retention(live, retention),
         wakeup=wakeup,
         heartbeat=heartbeat,
@@ -210,6 +209,19 @@ async def _take_over(reaper: Reaper, our_host: str) -> None:
     with contextlib.suppress(PyMongoError):  # their leases expire in any case
         await reaper.believe_clock()
         await reaper.release_dead_predecessors(our_host)
+
+
+def _tellers(live: Live, controls: Controls, batches: Batches, wakeup: Wakeup) -> Callable[[Transition], None]:
+    """Return what to do with every recorded attempt."""
+
+    def tell(change: Transition) -> None:
+        live.count(change)
+        controls.note(change)
+        batches.note(change)
+        if change.run_in_s is not None:
+            wakeup.ring_in(change.run_in_s)
+
+    return tell
 
 
 def _install_signals(supervisor: Supervisor) -> None:

@@ -16,6 +16,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor import logs
+from supervisor.batches import Batches
 from supervisor.config.diff import diff, merge_live
 from supervisor.config.loading import LoadedConfig
 from supervisor.config.settings import Settings
@@ -66,6 +67,7 @@ class Parts:
     sizing: Sizing
     draining: Draining
     reaper: Reaper
+    batches: Batches
     retention: Retention
     wakeup: Wakeup
     heartbeat: Heartbeat
@@ -120,6 +122,7 @@ class Supervisor:
         self._serve(parts.controls.run(), "controls")
         self._serve(parts.draining.run(), "draining")
         self._serve(parts.reaper.run(), "reaper")
+        self._serve(parts.batches.run(), "batches")
         self._serve(parts.retention.run(), "retention")
         if self.watcher is not None:
             self._serve(self.watcher.run(), "configuration watcher")

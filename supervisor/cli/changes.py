@@ -12,7 +12,7 @@ from supervisor.cli.parsing import command
 from supervisor.cli.printing import fail, warn
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError, JobStateError
 
@@ -83,7 +83,7 @@ def _jobs(count: int, status: str) -> str:
     return f"{count} {status} job{'' if count == 1 else 's'}"
 
 
-def _each(queue: Queue, ids: Sequence[str], act: Callable[[Queue, Any], str]) -> int:
+def _each(queue: OperatorQueue, ids: Sequence[str], act: Callable[[OperatorQueue, Any], str]) -> int:
     """Act on each job and say what was done; one that cannot be does not keep the others from it."""
     code = 0
     for given in ids:
@@ -95,12 +95,12 @@ def _each(queue: Queue, ids: Sequence[str], act: Callable[[Queue, Any], str]) ->
     return code
 
 
-def _retry_one(queue: Queue, job_id: Any) -> str:
+def _retry_one(queue: OperatorQueue, job_id: Any) -> str:
     queue.retry(job_id)
     return f"{id_text(job_id)} is pending again"
 
 
-def _cancel_one(queue: Queue, job_id: Any) -> str:
+def _cancel_one(queue: OperatorQueue, job_id: Any) -> str:
     if queue.cancel(job_id) == Status.CANCELLED:
         return f"{id_text(job_id)} is cancelled"
     return f"{id_text(job_id)} is processing; its supervisor has been asked to stop it"

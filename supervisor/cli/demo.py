@@ -20,7 +20,8 @@ from supervisor.cli.enqueue import refuse_unless_completed
 from supervisor.cli.parsing import command
 from supervisor.cli.progress import Bars
 from supervisor.cli.session import WAIT_S, Session, pass_session
-from supervisor.client.queue import EMBEDDED, Queue
+from supervisor.client.operator import OperatorQueue
+from supervisor.client.queue import EMBEDDED
 from supervisor.errors import SupervisorError, UsageError
 from supervisor.registry import REGISTRY, import_modules
 
@@ -94,7 +95,7 @@ def _show(session: Session, path: Path, known_text: str | None) -> None:
                else "Starting a supervisor with 2 workers …")  # fmt: skip
     with (
         demo_supervisor(session.data_dir, session.mongo) as (supervisor, data_dir),
-        Queue.connect(
+        OperatorQueue.connect(
             session.mongo or EMBEDDED,
             DATABASE,
             registry=REGISTRY,
@@ -117,7 +118,7 @@ def _show(session: Session, path: Path, known_text: str | None) -> None:
         print_warnings([*texts.get("warnings", ()), *entities.get("warnings", ())])
 
 
-def _work(queue: Queue, supervisor: DemoSupervisor, path: Path) -> tuple[Document, Document]:
+def _work(queue: OperatorQueue, supervisor: DemoSupervisor, path: Path) -> tuple[Document, Document]:
     """Upload, read, find; return the two ended jobs. Raises JobFailedError if the first did not complete."""
     file_id = ObjectId()
     queue.upload(path, file_id)
@@ -130,7 +131,7 @@ def _work(queue: Queue, supervisor: DemoSupervisor, path: Path) -> tuple[Documen
         return read, _follow(queue, supervisor, read["children"][0], bars)
 
 
-def _follow(queue: Queue, supervisor: DemoSupervisor, job_id: Any, bars: Bars) -> Document:
+def _follow(queue: OperatorQueue, supervisor: DemoSupervisor, job_id: Any, bars: Bars) -> Document:
     """Show a job's progress until it has ended; a supervisor that ends before it is an error, not a long wait."""
 
     def show(job: Mapping[str, Any]) -> None:

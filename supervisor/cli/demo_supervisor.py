@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from supervisor.client.documents import is_alive
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.embedded import directory, keeper
 from supervisor.errors import SupervisorError, WorkersCannotStartError
 
@@ -70,7 +70,7 @@ class DemoSupervisor:
                 start_new_session=True,  # a Ctrl-C is for the demonstration, which ends its supervisor itself
             )
 
-    def wait_until_ready(self, queue: Queue) -> None:
+    def wait_until_ready(self, queue: OperatorQueue) -> None:
         """Return when it has a worker; raises DemoFailedError or WorkersCannotStartError."""
         give_up_at = time.monotonic() + READY_S
         while not any(is_alive(each) and each.get("phase") == "running" for each in queue.supervisors()):

@@ -12,13 +12,14 @@ import click
 from bson import ObjectId, json_util
 from bson.errors import BSONError
 
+from supervisor.cli.batch import described, read_jobs, wait_for, warn_if_nobody_runs
 from supervisor.cli.filters import moment
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
 from supervisor.client.documents import JSON, JobOptions, id_text
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.config.settings import Settings
 from supervisor.core.job import Status
 from supervisor.errors import SupervisorError, UnknownHandlerError, UsageError
@@ -33,8 +34,13 @@ class JobFailedError(SupervisorError):
     """The job that was waited for did not complete."""
 
 
-@command("enqueue", 'enqueue ocr --file scan.pdf --then ner --wait\nenqueue ner --payload \'{"text": "Due 4 May"}\'')
-@click.argument("handler")
+EXAMPLE = """enqueue ocr --file scan.pdf --then ner --wait
+enqueue ner --payload '{"text": "Due 4 May"}'
+enqueue ner --batch letters.jsonl --wait"""
+
+
+@command("enqueue", EXAMPLE)
+@click.argument("handler", required=False)
 @click.option("--payload", metavar="JSON|@FILE", help="The handler's input, Extended JSON; @- reads standard input.")
 @click.option("--file", "path", type=click.Path(path_type=Path), metavar="PATH", help="Upload it as the job's input.")
 @click.option("--priority", type=int, metavar="N", help="Higher first; default 0.")
@@ -44,16 +50,28 @@ class JobFailedError(SupervisorError):
 @click.option("--timeout-s", type=float, metavar="S", help="Time limit of an attempt, instead of the handler's.")
 @click.option("--max-attempts", type=int, metavar="N", help="Tries at most, instead of the handler's.")
 @click.option("--then", multiple=True, metavar="HANDLER", help="Enqueue this one when the job completes; repeatable.")
+@click.option("--batch", metavar="FILE", help="Enqueue a job for each line, {payload, …} as JSON; - for stdin.")
+@click.option("--on-end", metavar="HANDLER", help="With --batch: enqueue this one when all have ended.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result; exit 0 only when completed.")
 @click.option("--json", "json_", is_flag=True, help="Print the job as JSON instead of its id or result.")
 @pass_session
-def enqueue(session: Session, /, handler: str, *, wait: bool, json_: bool, **fields: Any) -> None:
-    """Insert a job and print its id.
+def enqueue(session: Session, /, handler: str | None, *, wait: bool, json_: bool, **fields: Any) -> None:
+    """Insert a job, or a batch of them, and print its id.
 
     Handler and payload are checked before anything is sent. --file goes into the database (GridFS), so that workers
     on any machine can read it; its id becomes `source.file_id` of the payload, or `file_id` where the handler has no
     `source`.
+
+    --batch reads jobs from a file, with the producer's fields on each line; HANDLER is that of lines which name none.
+    Nothing is enqueued unless all are sound.
     """
+    batch, on_end = fields.pop("batch"), fields.pop("on_end")
+    if batch is not None:
+        _refuse_beside_a_batch(fields)
+        _enqueue_batch(session, read_jobs(batch, handler), on_end, wait=wait, json_=json_)
+        return
+    if handler is None or on_end is not None:
+        raise click.UsageError("--on-end goes with --batch" if handler else "Missing argument 'HANDLER'")
     settings = session.load().settings
     registry, spec = _find_handler(handler, settings)
     payload, path = read_payload(fields.pop("payload")), fields.pop("path")
@@ -70,6 +88,28 @@ def enqueue(session: Session, /, handler: str, *, wait: bool, json_: bool, **fie
             _wait(database.queue, job_id, json_=json_)
         else:
             click.echo(as_json({"id": id_text(job_id)}) if json_ else id_text(job_id))
+
+
+def _refuse_beside_a_batch(fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        if value not in (None, ()):
+            option = {"path": "file", "unique_key": "unique", "group_key": "group"}.get(name, name.replace("_", "-"))
+            raise UsageError(f"--{option}: not with --batch; put it into each line")
+
+
+def _enqueue_batch(session: Session, jobs: list[Document], on_end: str | None, *, wait: bool, json_: bool) -> None:
+    settings = session.load().settings
+    registry, failures = handlers_of(settings)
+    for failure in failures:
+        warn(failure)
+    with session.connect(settings, registry) as database:
+        _prepare_if_empty(database)
+        made = database.queue.enqueue_batch(jobs, on_end={"handler": on_end} if on_end else None)
+        if wait:
+            warn_if_nobody_runs(database.queue, NO_SUPERVISOR)
+            wait_for(database.queue, made, json_=json_)
+        else:
+            click.echo(as_json(described(made)) if json_ else id_text(made.id))
 
 
 def _find_handler(name: str, settings: Settings) -> tuple[Registry, HandlerSpec]:
@@ -142,7 +182,7 @@ def _prepare_if_empty(database: Database) -> None:
         database.prepare()
 
 
-def _insert(queue: Queue, handler: str, payload: Document, options: JobOptions, path: Path | None) -> Any:
+def _insert(queue: OperatorQueue, handler: str, payload: Document, options: JobOptions, path: Path | None) -> Any:
     if path is None:
         return queue.enqueue(handler, payload, **options)
     file_id = payload["source"]["file_id"] if "source" in payload else payload["file_id"]
@@ -154,9 +194,8 @@ def _insert(queue: Queue, handler: str, payload: Document, options: JobOptions, 
         raise
 
 
-def _wait(queue: Queue, job_id: Any, *, json_: bool) -> None:
-    if not queue.has_supervisor():
-        warn(NO_SUPERVISOR)
+def _wait(queue: OperatorQueue, job_id: Any, *, json_: bool) -> None:
+    warn_if_nobody_runs(queue, NO_SUPERVISOR)
     with Bars.on_stderr() as bars:
         job = queue.wait(job_id, on_change=bars.show)
         bars.show(job)

@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from supervisor.client.documents import ids_meant_by
 from supervisor.client.filters import Filters
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.core.outcome import ErrorKind
 from supervisor.errors import JobNotFoundError, SupervisorError, UsageError
 from supervisor.store.connection import CALL_TIMEOUT_S
@@ -49,7 +49,7 @@ def filter_options(*names: str) -> Callable[[Function], Function]:
     return decorate
 
 
-def read_filters(queue: Queue, given: Mapping[str, Any]) -> Filters:
+def read_filters(queue: OperatorQueue, given: Mapping[str, Any]) -> Filters:
     """Return the filters that options mean.
 
     Raises UsageError for a time that is none, JobNotFoundError for a batch without jobs.
@@ -75,7 +75,7 @@ def moment(option: str, text: str) -> datetime:
     return said.replace(tzinfo=UTC) if said.tzinfo is None else said
 
 
-def _moment(option: str, text: str | None, queue: Queue) -> datetime | None:
+def _moment(option: str, text: str | None, queue: OperatorQueue) -> datetime | None:
     if text is None:
         return None
     if ago := _AGO.fullmatch(text):
@@ -87,7 +87,7 @@ def _moment(option: str, text: str | None, queue: Queue) -> datetime | None:
         raise UsageError(f"{error}, or so long ago: 90s, 15m, 2h or 7d") from None
 
 
-def _batch(queue: Queue, text: str | None) -> Any:
+def _batch(queue: OperatorQueue, text: str | None) -> Any:
     if text is None:
         return None
     for candidate in ids_meant_by(text):

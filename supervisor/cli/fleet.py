@@ -16,7 +16,7 @@ from supervisor.cli.parsing import PROGRAM, command
 from supervisor.cli.printing import clean, print_table, warn
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import is_alive
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.fleet import AUTO, EVERYWHERE, MOST_WORKERS, Drain, Resize, drain_of, resize_of
 from supervisor.errors import SupervisorError, UsageError
@@ -148,7 +148,7 @@ def _workers(size: str) -> int | str | None:
     raise UsageError(f'{size!r}: must be an integer from 0 to {MOST_WORKERS}, "{AUTO}" or "{CONFIGURED}"')
 
 
-def _warn_if_nobody(queue: Queue, host: str) -> None:
+def _warn_if_nobody(queue: OperatorQueue, host: str) -> None:
     """A host without a supervisor may be right, as one may start there, or mistyped."""
     hosts = sorted({str(each.get("host")) for each in queue.supervisors() if is_alive(each)})
     if not hosts:
@@ -159,7 +159,7 @@ def _warn_if_nobody(queue: Queue, host: str) -> None:
         warn(f"no supervisor is running on host {host!r}; this is for those that start there later; {hint}")
 
 
-def _wait(queue: Queue, host: str) -> None:
+def _wait(queue: OperatorQueue, host: str) -> None:
     """Wait until nobody claims there and no job runs there. Raises SupervisorError if the drain is ended meanwhile."""
     said = -1
     while True:

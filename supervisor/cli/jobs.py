@@ -13,7 +13,7 @@ from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, clean, error_in_short, iso, plain, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 
@@ -75,7 +75,7 @@ def job(session: Session, id_: str, *, json_: bool) -> None:
         click.echo(line)
 
 
-def _result(queue: Queue, document: Document) -> Any:
+def _result(queue: OperatorQueue, document: Document) -> Any:
     return queue.result(document) if document.get("status") == Status.COMPLETED else document.get("result")
 
 

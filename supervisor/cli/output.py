@@ -14,7 +14,7 @@ from supervisor.cli.printing import as_json, clean, error_in_short, printable
 from supervisor.cli.running import NoAnswerError, ask_about, lease_of
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import has_ended, id_text
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.errors import JobStateError
 from supervisor.store.controls import LOGS
 
@@ -58,11 +58,11 @@ def logs(session: Session, id_: str, *, follow: bool, attempt: int | None, json_
         click.echo(f"attempt {clean(n)} has printed nothing", err=True)
 
 
-def _live(queue: Queue, job: Document, tail_bytes: int) -> tuple[Any, None, str]:
+def _live(queue: OperatorQueue, job: Document, tail_bytes: int) -> tuple[Any, None, str]:
     return job.get("attempt"), None, "".join(text for text, _ in islice(pieces(queue, job, -tail_bytes), MOST_PIECES))
 
 
-def pieces(queue: Queue, job: Document, offset: int) -> Iterator[tuple[str, int]]:
+def pieces(queue: OperatorQueue, job: Document, offset: int) -> Iterator[tuple[str, int]]:
     """Yield what the running attempt of `job` has printed from `offset` on, each piece with the next offset."""
     while True:
         answer = ask_about(queue, job, LOGS, offset)
@@ -109,7 +109,7 @@ class Follower:
     What it says itself goes to stderr. An attempt is known by the token of its claim.
     """
 
-    def __init__(self, queue: Queue, job_id: Any, tail_bytes: int) -> None:
+    def __init__(self, queue: OperatorQueue, job_id: Any, tail_bytes: int) -> None:
         self._queue = queue
         self._job_id = job_id
         self._tail_bytes = tail_bytes

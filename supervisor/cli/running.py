@@ -13,7 +13,7 @@ from supervisor.cli.session import Session, pass_session
 from supervisor.cli.stacks import of_the_handler
 from supervisor.client.controls import ANSWER_S
 from supervisor.client.documents import id_text, is_alive
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.core.durations import duration
 from supervisor.core.job import Status
 from supervisor.errors import JobStateError, SupervisorError
@@ -49,7 +49,7 @@ def stack(session: Session, id_: str, *, json_: bool) -> None:
     click.echo(f"{_whose(job)}\n\n{printable(of_the_handler(found)).strip()}")
 
 
-def ask_about(queue: Queue, job: Document, ask: str, offset: int = 0) -> Document:
+def ask_about(queue: OperatorQueue, job: Document, ask: str, offset: int = 0) -> Document:
     """Ask the supervisor that runs `job` and return its answer.
 
     Raises JobStateError where the job does not run, NoAnswerError where its supervisor is silent.
@@ -83,7 +83,7 @@ def _not_running(job: Document) -> JobStateError:
     return JobStateError(f"job {text} is {status}, not running{hint}")
 
 
-def _refuse_silent(queue: Queue, job: Document, lease: Document) -> None:
+def _refuse_silent(queue: OperatorQueue, job: Document, lease: Document) -> None:
     """Raise NoAnswerError where nobody is there to answer: sooner than by waiting for it."""
     known = {each["_id"]: each for each in queue.supervisors()}
     owner = known.get(lease.get("supervisor"))

@@ -16,7 +16,8 @@ from pymongo.errors import PyMongoError
 
 from supervisor import logs
 from supervisor.cli.printing import warn
-from supervisor.client.queue import Queue, reachable
+from supervisor.client.operator import OperatorQueue
+from supervisor.client.queue import reachable
 from supervisor.config.loading import LoadedConfig, Overrides, load
 from supervisor.config.settings import Settings
 from supervisor.registry import REGISTRY, Registry, import_modules
@@ -54,7 +55,7 @@ class Session:
         try:
             with (
                 reachable(mongo.uri, self.data_dir, WAIT_S) as uri,
-                Queue.connect(
+                OperatorQueue.connect(
                     uri, mongo.database, mongo.collection, registry, settings.limits.payload_kb, wait_s=WAIT_S
                 ) as queue,
             ):
@@ -69,7 +70,7 @@ class Database:
 
     uri: str
     settings: Settings
-    queue: Queue
+    queue: OperatorQueue
 
     def prepare(self) -> list[str]:
         """Create indexes and validator where they are missing; return what was done, in words."""

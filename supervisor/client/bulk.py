@@ -39,8 +39,11 @@ def retry_all(
     handler: str | None,
     filters: Filters,
     retry_one: Callable[[Any], bool],
+    retried_page: Callable[[list[Document]], object],
 ) -> Retried:
     """Retry the jobs that are meant, each once; `retry_one` tells whether a job with a `unique_key` could be.
+
+    `retried_page` is called with {_id, batch_id} of jobs that have been retried.
 
     Raises JobStateError for a status whose jobs cannot be retried.
     """
@@ -53,6 +56,7 @@ def retry_all(
             if job.get("unique_key") is not None:
                 retried = retry_one(job["_id"])
                 count, skipped = count + retried, skipped + (not retried)
+        retried_page(page)
     return Retried(count, skipped)
 
 
@@ -77,6 +81,7 @@ def cancel_all(jobs: Collection[Document], status: str | None, handler: str | No
 def _pages(jobs: Collection[Document], wanted: Mapping[str, Any]) -> Iterator[list[Document]]:
     """Yield the ids and unique keys of the matching jobs, each job once, whatever becomes of it meanwhile."""
     after: list[Mapping[str, Any]] = []
-    while page := list(jobs.find({"$and": [wanted, *after]}, {"unique_key": 1}, sort=[("_id", -1)], limit=AT_ONCE)):
+    fields = {"unique_key": 1, "batch_id": 1}
+    while page := list(jobs.find({"$and": [wanted, *after]}, fields, sort=[("_id", -1)], limit=AT_ONCE)):
         yield page
         after = [before(page[-1]["_id"])]

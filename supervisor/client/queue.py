@@ -10,39 +10,39 @@ Besides the errors each method names, all of them raise pymongo's PyMongoError w
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from bson import ObjectId, json_util
 from gridfs import GridFSBucket
 from gridfs.errors import NoFile
-from pydantic import BaseModel
 from pymongo import MongoClient
-from pymongo.errors import DuplicateKeyError
+from pymongo.client_session import ClientSession
 from pymongo.read_concern import ReadConcern
 
-from supervisor.client import bulk, documents
+from supervisor.client import batches, bulk, documents
 from supervisor.client.bulk import Cancelled, Retried
-from supervisor.client.controls import Controls
+from supervisor.client.calls import Steps, carry_out
 from supervisor.client.documents import JobOptions
-from supervisor.client.facts import facts_of, read_job
-from supervisor.client.filters import Filters, listing, order
-from supervisor.client.reasons import Facts
-from supervisor.client.waiting import Waiting
+from supervisor.client.filters import Filters
+from supervisor.client.operations import Handler, Operations, Payload
+from supervisor.client.waiting import Alarm, until_ended
 from supervisor.codec import TOLERANT
 from supervisor.core import files
-from supervisor.core.job import Status
+from supervisor.core.batch import Batch
 from supervisor.errors import JobNotFoundError, JobStateError
 from supervisor.registry import Registry
 from supervisor.store.connection import CALL_TIMEOUT_S, MAJORITY, connect_sync
-from supervisor.store.files import BUCKET, FILES
-from supervisor.store.presence import COLLECTION as SUPERVISORS
+from supervisor.store.files import BUCKET
 
 Document = dict[str, Any]
 Documents = list[Document]
+Answer = TypeVar("Answer")
+Model = TypeVar("Model")
 EMBEDDED = "embedded"
 _PIECE_BYTES = 1 << 20
 
@@ -68,8 +68,7 @@ class Queue:
         )
         self._jobs = self._database[collection]
         self._files = GridFSBucket(self._database, bucket_name=BUCKET)
-        self._registry = registry
-        self._payload_kb = payload_kb
+        self._operations = Operations(collection, registry, payload_kb)
 
     @classmethod
     @contextlib.contextmanager
@@ -83,7 +82,7 @@ class Queue:
         *,
         wait_s: float = CALL_TIMEOUT_S,
         data_dir: Path | None = None,
-    ) -> Iterator[Queue]:
+    ) -> Iterator[Self]:
         """Connect for the length of a `with` block, waiting `wait_s` seconds at most.
 
         `uri` may be "embedded": the private database in `data_dir` (None: the user's own), shared with a supervisor
@@ -95,47 +94,82 @@ class Queue:
         ):
             yield cls(client, database, collection, registry, payload_kb)
 
+    @overload
     def enqueue(
-        self, handler: str, payload: Mapping[str, Any] | BaseModel | None = None, **options: Unpack[JobOptions]
-    ) -> Any:
-        """Insert a job and return its id. `options` are the producer's fields, and `job_id` for an id of your own.
+        self,
+        handler: Handler[Model],
+        payload: Model,
+        *,
+        session: ClientSession | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Any: ...
 
-        Raises UsageError, UnknownHandlerError or PayloadError for a job that could not run, JobStateError where its
-        `unique_key` or id is taken.
+    @overload
+    def enqueue(
+        self,
+        handler: str,
+        payload: Payload = None,
+        *,
+        session: ClientSession | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Any: ...
+
+    def enqueue(
+        self, handler: Any, payload: Any = None, *, session: ClientSession | None = None, **options: Unpack[JobOptions]
+    ) -> Any:
+        """Insert a job and return its id. `handler` is a name, or the handler itself, whose payload type then counts.
+
+        `options` are the producer's fields, and `job_id` for an id of your own. With `session`, the job is a part of
+        its transaction: no job without the rest. Raises UsageError, UnknownHandlerError or PayloadError for a job that
+        could not run, JobStateError where its `unique_key` or id is taken.
         """
-        document = self.check(handler, payload, **options)
-        if file_ids := files.named_in(document):
-            ours, named = files.naming(file_ids, self._jobs.name, document["_id"])
-            self._database[FILES].update_many(ours, named)
-        try:
-            self._jobs.insert_one(document)
-        except DuplicateKeyError as error:
-            raise self._taken(error, document) from None
-        return document["_id"]
+        return self._do(self._operations.enqueue(self.check(handler, payload, **options), session))
+
+    def enqueue_many(
+        self,
+        handler: str | Callable[..., Any],
+        payloads: Iterable[Payload],
+        *,
+        session: ClientSession | None = None,
+        **options: Unpack[JobOptions],
+    ) -> builtins.list[Any]:
+        """Insert a job for each payload, all checked before the first is inserted, and return the ids in order.
+
+        Raises as `enqueue` does, with the number of the payload.
+        """
+        jobs = self._operations.checked_many(handler, payloads, options, datetime.now(UTC))
+        return self._do(self._operations.enqueue_many(jobs, session))
+
+    def enqueue_batch(
+        self,
+        jobs: Iterable[Mapping[str, Any]],
+        *,
+        on_end: Mapping[str, Any] | None = None,
+        batch_id: Any = None,
+        session: ClientSession | None = None,
+    ) -> Batch:
+        """Insert jobs that belong together; each is `{handler, payload, …}` with the producer's fields.
+
+        `on_end` is a job of the same form, enqueued exactly once when all have ended, in whatever way; its payload gets
+        the `batch_id`. Nothing is inserted unless all are sound. Raises as `enqueue` does, with the number of the job,
+        and JobStateError where there is a batch with this id.
+        """
+        return self._do(batches.make(self._operations, batch_id or ObjectId(), jobs, on_end, session))
+
+    def batch(self, batch_id: Any) -> Batch:
+        """Return the progress of a batch; raises JobNotFoundError where no job has this `batch_id`."""
+        return self._do(batches.look(self._operations, batch_id))
 
     def check(
-        self, handler: str, payload: Mapping[str, Any] | BaseModel | None = None, **options: Unpack[JobOptions]
+        self, handler: str | Callable[..., Any], payload: Payload = None, **options: Unpack[JobOptions]
     ) -> Document:
         """Return the document that `enqueue` would insert; raises as it does, without the database."""
-        document = documents.job_document(handler, payload, options, datetime.now(UTC))
-        documents.check_job(document, self._registry, self._payload_kb)
+        document: Document = self._operations.checked(handler, payload, options, datetime.now(UTC))
         return document
-
-    def find_id(self, text: str) -> Any:
-        """Return the id of the job that `text` from a command line means; raises JobNotFoundError."""
-        meant = documents.ids_meant_by(text)
-        there = [found["_id"] for found in self._jobs.find({"_id": {"$in": meant}}, {"_id": 1})]
-        for candidate in meant:
-            if candidate in there:
-                return candidate
-        raise JobNotFoundError(f"no job has the id {text!r}")
 
     def get(self, job_id: Any, *, small: bool = False) -> Document:
         """Return the document of a job, whole or, if `small`, as a listing has it; raises JobNotFoundError."""
-        document = self._jobs.find_one({"_id": {"$eq": job_id}}, documents.LISTED_WITHOUT if small else None)
-        if document is None:
-            raise JobNotFoundError(f"no job has the id {str(job_id)!r}")
-        return document
+        return self._do(self._operations.get(job_id, small=small))
 
     def list(
         self,
@@ -150,29 +184,19 @@ class Queue:
         `after` is the last id of the page before. Raises ValueError for a status that does not exist, UsageError for
         filters that contradict each other.
         """
-        wanted = listing(status, handler, filters, after)
-        return list(self._jobs.find(wanted, documents.LISTED_WITHOUT, sort=order(filters), limit=limit))
-
-    def count(self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]) -> int:
-        """Return how many jobs `list` would return without a limit."""
-        return self._jobs.count_documents(listing(status, handler, filters))
+        return self._do(self._operations.list(status, handler, limit, after, filters))
 
     def retry(self, job_id: Any) -> None:
         """Make a failed or cancelled job pending again, with all its attempts before it.
 
         Raises JobNotFoundError, or JobStateError where the job's status or its `unique_key` does not allow that.
         """
-        try:
-            done = self._jobs.update_one(documents.retry_filter(job_id), documents.retry_update())
-        except DuplicateKeyError as error:
-            raise self._taken(error, self.get(job_id)) from None
-        if not done.matched_count:
-            status = self.get(job_id).get("status")
-            raise JobStateError(f"job {job_id} is {status}; only failed and cancelled jobs can be retried")
+        self._do(self._operations.retry(job_id))
 
     def retry_many(self, status: str = "failed", handler: str | None = None, **filters: Unpack[Filters]) -> Retried:
         """Retry all jobs that are `status` (and of `handler`); raises JobStateError for another status than these."""
-        return bulk.retry_all(self._jobs, status, handler, filters, self._retried)
+        forget = self._operations.forget_counts
+        return bulk.retry_all(self._jobs, status, handler, filters, self._retried, lambda page: self._do(forget(page)))
 
     def cancel(self, job_id: Any) -> str:
         """Cancel a job: at once if it is pending, by its supervisor if it is processing.
@@ -180,18 +204,7 @@ class Queue:
         Returns the status it has now, `cancelled` or `processing`. Raises JobNotFoundError, or JobStateError if it has
         ended.
         """
-        while True:
-            of_job = {"_id": {"$eq": job_id}}
-            if self._jobs.update_one(
-                {**of_job, "status": Status.PENDING.value}, documents.cancel_update()
-            ).matched_count:
-                return Status.CANCELLED.value
-            asked = {"$set": {"cancel_requested": True}}
-            if self._jobs.update_one({**of_job, "status": Status.PROCESSING.value}, asked).matched_count:
-                return Status.PROCESSING.value
-            document = self.get(job_id)
-            if document.get("status") not in (Status.PENDING, Status.PROCESSING):  # else it changed in between
-                raise JobStateError(f"job {job_id} is {document.get('status')} already and cannot be cancelled")
+        return self._do(self._operations.cancel(job_id))
 
     def cancel_many(
         self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]
@@ -210,7 +223,9 @@ class Queue:
         Raises JobNotFoundError (also for a job that is deleted meanwhile), TimeoutError after `timeout_s` seconds.
         A database that does not answer for a while is waited for.
         """
-        return Waiting(self._jobs, job_id, self.get).until_ended(timeout_s, on_change or (lambda _document: None))
+        steps = until_ended(job_id, lambda: self._operations.get(job_id), timeout_s)
+        with Alarm(self._jobs, job_id) as alarm:
+            return carry_out(self._database, steps, alarm.wait, on_change or (lambda _document: None))
 
     def result(self, job: Mapping[str, Any]) -> Document | None:
         """Return the result of a completed job, wherever it is stored; None if its handler returned none.
@@ -229,25 +244,11 @@ class Queue:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many jobs there are: {handler: {status: jobs}}."""
-        return documents.counts_by_handler(list(self._jobs.aggregate(documents.count_pipeline())))
+        return self._do(self._operations.counts())
 
     def supervisors(self) -> Documents:
         """Return the supervisors' heartbeat documents, each with its `heartbeat_age_s` by the database's clock."""
-        return list(self._database[SUPERVISORS].aggregate(documents.supervisors_pipeline()))
-
-    def has_supervisor(self) -> bool:
-        """Tell whether a supervisor has been heard of lately."""
-        return any(documents.is_alive(supervisor) for supervisor in self.supervisors())
-
-    def facts(self, job_id: Any) -> Facts:
-        """Return what tells why the job is not running now, for `why.reasons`; raises JobNotFoundError."""
-        job = read_job(self._jobs, job_id)
-        return facts_of(self._jobs, job, self._payload_kb, self.controls, self.supervisors())
-
-    def now(self) -> datetime:
-        """Return the database's own time; ages are counted by it."""
-        local: datetime = self._database.client.admin.command("hello")["localTime"]
-        return local if local.tzinfo else local.replace(tzinfo=UTC)
+        return self._do(self._operations.supervisors())
 
     def upload(self, path: Path | str, file_id: Any = None) -> Any:
         """Store the file at `path` in the database, in pieces, and return its id. Raises OSError.
@@ -268,23 +269,6 @@ class Queue:
         with contextlib.suppress(NoFile):
             self._files.delete(file_id)
 
-    @property
-    def controls(self) -> Controls:
-        """Pauses, resizes, drains, and questions about running jobs."""
-        return Controls(self._database)
-
-    def running(self, host: str | None = None) -> int:
-        """Return how many jobs are being run on `host` (None: anywhere), as far as the leases say."""
-        return self._jobs.count_documents(documents.running_on(host))
-
-    def has_jobs_of(self, handler: str) -> bool:
-        """Tell whether any job names this handler."""
-        return self._jobs.find_one(documents.of_handler(handler), {"_id": 1}) is not None
-
-    def is_empty(self) -> bool:
-        """Tell whether there has never been a job."""
-        return self._jobs.find_one({}, {"_id": 1}) is None
-
     def _retried(self, job_id: Any) -> bool:
         try:
             self.retry(job_id)
@@ -292,15 +276,8 @@ class Queue:
             return False
         return True
 
-    def _taken(self, error: DuplicateKeyError, document: Mapping[str, Any]) -> JobStateError:
-        """Say which job is in the way."""
-        if "unique_key" not in ((error.details or {}).get("keyPattern") or {}):
-            return JobStateError(f"a job with the id {str(document['_id'])!r} exists already")
-        key = document["unique_key"]
-        active = {"unique_key": {"$eq": key}, "status": {"$in": [Status.PENDING.value, Status.PROCESSING.value]}}
-        other = self._jobs.find_one(active, {"_id": 1})
-        found = f": {other['_id']}" if other else ""
-        return JobStateError(f"a job with unique_key {key!r} is already pending or processing{found}")
+    def _do(self, steps: Steps[Answer]) -> Answer:
+        return carry_out(self._database, steps)
 
 
 @contextlib.contextmanager

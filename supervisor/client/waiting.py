@@ -6,14 +6,17 @@ tells when to look, and what is looked at is the job.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
+from supervisor.client.calls import Seen, Sleep, Steps
 from supervisor.client.documents import has_ended
 
 Document = dict[str, Any]
@@ -23,54 +26,37 @@ OUTAGE_S = 30.0
 """How long a wait puts up with a database that does not answer: elections and restarts are over by then."""
 
 
-class Waiting:
-    """One wait for one job; `look` returns its document."""
-
-    def __init__(self, jobs: Collection[Document], job_id: Any, look: Callable[[Any], Document]) -> None:
-        self._jobs = jobs
-        self._job_id = job_id
-        self._look = look
-        self._answered_at = time.monotonic()
-
-    def until_ended(self, timeout_s: float | None, on_change: Callable[[Document], None]) -> Document:
-        """Return the ended job. Raises as `Queue.wait` does."""
-        give_up_at = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        seen: Document | None = None
-        with _Alarm(self._jobs, self._job_id) as alarm:
-            while True:
-                document = self._answer()
-                if document is not None and document != seen:
-                    seen = document
-                    if has_ended(document):
-                        return document
-                    on_change(document)
-                left_s = give_up_at - time.monotonic()
-                if left_s <= 0:
-                    raise TimeoutError(f"job {self._job_id} has not ended within {timeout_s:g} s")
-                alarm.wait(min(POLL_S, left_s))
-
-    def _answer(self) -> Document | None:
-        """Look at the job; None while the database does not answer, which is an error after OUTAGE_S."""
+def until_ended(job_id: Any, look: Callable[[], Steps[Document]], timeout_s: float | None) -> Steps[Document]:
+    """Return the ended job, having told of each state before. Raises as `Queue.wait` does."""
+    give_up_at = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    answered_at, seen = time.monotonic(), None
+    while True:
         try:
-            document = self._look(self._job_id)
+            document = yield from look()
         except PyMongoError:
-            if time.monotonic() - self._answered_at > OUTAGE_S:
+            if time.monotonic() - answered_at > OUTAGE_S:
                 raise
-            return None
-        self._answered_at = time.monotonic()
-        return document
+        else:
+            answered_at = time.monotonic()
+            if document != seen:
+                seen = document
+                if has_ended(document):
+                    return document
+                yield Seen(document)
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"job {job_id} has not ended within {timeout_s:g} s")
+        yield Sleep(min(POLL_S, left_s))
 
 
-class _Alarm:
+class Alarm:
     """Rings when the job changes, or when the time is up."""
 
     def __init__(self, jobs: Collection[Document], job_id: Any) -> None:
         self._stack = contextlib.ExitStack()
         self._stream: Any = None
         with contextlib.suppress(PyMongoError):  # without a stream, the poll does it alone
-            ours: list[Document] = [{"$match": {"documentKey._id": {"$eq": job_id}}}, {"$project": {"_id": 1}}]
-            stream = jobs.watch(ours, max_await_time_ms=int(POLL_S * 1000))
-            self._stream = self._stack.enter_context(stream)
+            self._stream = self._stack.enter_context(jobs.watch(_changes(job_id), max_await_time_ms=_AWAIT_MS))
 
     def __enter__(self) -> Self:
         return self
@@ -88,3 +74,40 @@ class _Alarm:
             self._stream.try_next()
         except PyMongoError:
             self._stream = None
+
+
+class AsyncAlarm:
+    """The same for an event loop."""
+
+    def __init__(self, jobs: AsyncCollection[Document], job_id: Any) -> None:
+        self._jobs = jobs
+        self._job_id = job_id
+        self._stream: Any = None
+
+    async def __aenter__(self) -> Self:
+        with contextlib.suppress(PyMongoError):
+            self._stream = await self._jobs.watch(_changes(self._job_id), max_await_time_ms=_AWAIT_MS)
+        return self
+
+    async def __aexit__(self, *_raised: object) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(PyMongoError):
+                await self._stream.close()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at a change, or after `seconds` (rounded up to POLL_S while the stream is open)."""
+        if self._stream is None or seconds < POLL_S:
+            await asyncio.sleep(seconds)
+            return
+        try:
+            await self._stream.try_next()
+        except PyMongoError:
+            self._stream = None
+
+
+_AWAIT_MS = int(POLL_S * 1000)
+
+
+def _changes(job_id: Any) -> list[Document]:
+    """Return the change stream's pipeline that lets through what happens to one job."""
+    return [{"$match": {"documentKey._id": {"$eq": job_id}}}, {"$project": {"_id": 1}}]

@@ -24,6 +24,8 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "one attempt of a job is over and recorded: the one line to keep of every attempt",
         "job_id, handler, attempt, outcome, status, run_s, wait_s, cpu_s, peak_rss_mb, slot, pid, retry_in_s, error, …",
     ),
+    "batch.ended": ("info", "all jobs of a batch have ended; the job at its end is enqueued", "batch_id, jobs, job_id"),
+    "batch.not_ended": ("warning", "the end of a batch could not be recorded; tried again", "reason"),
     "config.changed": ("info", "an edit of a key was applied", "key, change"),
     "config.invalid": ("warning", "an edit was refused; the last good configuration stays", "path, reason, kept"),
     "config.missing": ("warning", "the file is gone; the last good configuration stays", "path, reason, kept"),

@@ -12,11 +12,14 @@ from pymongo.asynchronous.database import AsyncDatabase
 from supervisor.config.settings import RetentionSettings
 from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind
+from supervisor.store.batches import BatchStore
 from supervisor.store.files import BUCKET
 from supervisor.store.orphans import OrphanStore
 
 _AT_ONCE = 500
 _DAY_MS = 86_400_000
+_EMPTY_BATCH_DAYS = 1.0
+"""Age of a batch without jobs that is deleted; one whose jobs are still being inserted is younger."""
 
 
 class RetentionStore:
@@ -26,9 +29,11 @@ class RetentionStore:
         self._jobs = database[collection]
         self._files = AsyncGridFSBucket(database, bucket_name=BUCKET)
         self._orphans = OrphanStore(database, collection)
+        self._batches = BatchStore(database, collection)
 
     async def apply(self, retention: RetentionSettings) -> dict[str, int]:
-        """Delete jobs older than `retention` says; return how many of each kind, and how many files were nobody's.
+        """Delete jobs older than `retention` says; return how many of each kind, how many files were nobody's, and
+        how many batches had no job left.
 
         Raises PyMongoError.
         """
@@ -36,6 +41,7 @@ class RetentionStore:
             "completed": await self._delete([Status.COMPLETED], retention.completed_days),
             "failed": await self._delete([Status.FAILED, Status.CANCELLED], retention.failed_days),
             "orphaned_files": await self._orphans.sweep(),
+            "batches": await self._batches.forget_empty(_EMPTY_BATCH_DAYS),
         }
 
     async def _delete(self, statuses: list[Status], days: float) -> int:

@@ -14,6 +14,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from supervisor.core.batch import COLLECTION as BATCHES
 from supervisor.core.files import OWNERS
 from supervisor.core.job import FIELDS, Field, Status
 from supervisor.core.outcome import ErrorKind
@@ -101,7 +102,7 @@ INDEXES = (
     ),
     Index(
         "batch",
-        (("batch_id", ASCENDING), ("status", ASCENDING)),
+        (("batch_id", ASCENDING), ("status", ASCENDING), ("finished_at", ASCENDING)),
         "progress of a batch",
         only_where=(("batch_id", {"$exists": True}),),
     ),
@@ -111,6 +112,13 @@ INDEXES = (
         (("status", ASCENDING), ("error.kind", ASCENDING)),
         "quarantined jobs are counted without reading all that failed",
         only_where=(("error.kind", ErrorKind.POISON.value),),
+    ),
+    Index(
+        "unended",
+        (("ended_at", ASCENDING),),
+        "batches with a job at their end",
+        only_where=(("on_end", {"$exists": True}),),
+        collection=BATCHES,
     ),
     Index("owners", ((OWNERS, ASCENDING),), "retention finds the files of the jobs that it deletes", collection=FILES),
 )

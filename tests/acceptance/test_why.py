@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.client.why import reasons
 from tests.support.command_line import CommandLine
 from tests.support.supervising import Jobs
@@ -18,7 +18,7 @@ Why = Callable[[Any, str], str]
 @pytest.fixture
 def why(mongo_uri: str, database_name: str) -> Iterator[Why]:
     """Wait until a job's decisive reason has this code, and return it in words."""
-    with Queue.connect(mongo_uri, database_name) as queue:
+    with OperatorQueue.connect(mongo_uri, database_name) as queue:
 
         def until_reason(job_id: Any, code: str) -> str:
             def reached() -> str | None:

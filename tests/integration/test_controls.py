@@ -8,7 +8,7 @@ from bson import ObjectId
 from structlog.testing import capture_logs
 
 from supervisor.cli.running import NoAnswerError, ask_about
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.config.settings import Settings
 from supervisor.controls import Controls, Heeders
 from supervisor.core.fleet import Drain, Resize
@@ -40,7 +40,7 @@ def documents(database):
 
 @pytest.fixture
 def queue(mongo_uri, database_name):
-    with Queue.connect(mongo_uri, database_name) as connection:
+    with OperatorQueue.connect(mongo_uri, database_name) as connection:
         yield connection
 
 

@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 
 from supervisor.client import waiting
 from supervisor.client.bulk import Cancelled, Retried
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.errors import (
     DatabaseUnreachableError,
     JobNotFoundError,
@@ -55,7 +55,7 @@ async def prepared(mongo_uri, database_name):
 
 @pytest.fixture
 def queue(mongo_uri, prepared):
-    with Queue.connect(mongo_uri, prepared) as connection:
+    with OperatorQueue.connect(mongo_uri, prepared) as connection:
         yield connection
 
 
@@ -115,7 +115,7 @@ def test_an_option_that_does_not_exist_is_refused(queue):
 
 
 def test_the_payload_must_fit_the_registered_handler(mongo_uri, prepared, registry):
-    with Queue.connect(mongo_uri, prepared, registry=registry) as queue:
+    with OperatorQueue.connect(mongo_uri, prepared, registry=registry) as queue:
         with pytest.raises(PayloadError, match="payload of 'count': path: Field required"):
             queue.enqueue("count", {})
         with pytest.raises(UnknownHandlerError, match="unknown handler 'cuont'; registered: count, sum"):
@@ -126,7 +126,7 @@ def test_the_payload_must_fit_the_registered_handler(mongo_uri, prepared, regist
 
 
 def test_a_payload_that_is_too_large_or_not_storable_is_refused(mongo_uri, prepared):
-    with Queue.connect(mongo_uri, prepared, payload_kb=1) as queue:
+    with OperatorQueue.connect(mongo_uri, prepared, payload_kb=1) as queue:
         queue.enqueue("count", {"text": "x" * 900})
         with pytest.raises(PayloadError, match=r"payload: is 2 kB, must be at most 1 kB .*belongs in a file"):
             queue.enqueue("count", {"text": "x" * 2000})
@@ -384,7 +384,7 @@ def test_waiting_gives_up_after_its_timeout(queue, collection):
 def test_waiting_survives_a_restart_of_the_database(tmp_path):
     mongod = start_mongod(tmp_path)
     try:
-        with Queue.connect(mongod.uri) as queue:
+        with OperatorQueue.connect(mongod.uri) as queue:
             job_id = queue.enqueue("count")
             ended = []
             waiter = threading.Thread(target=lambda: ended.append(queue.wait(job_id, 60)))
@@ -403,7 +403,7 @@ def test_waiting_does_not_put_up_with_an_outage_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(waiting, "OUTAGE_S", 0.5)
     mongod = start_mongod(tmp_path)
     try:
-        with Queue.connect(mongod.uri, wait_s=1) as queue:
+        with OperatorQueue.connect(mongod.uri, wait_s=1) as queue:
             job_id = queue.enqueue("count")
             mongod.kill()
             with pytest.raises(PyMongoError):
@@ -444,6 +444,6 @@ def test_a_document_that_python_cannot_hold_is_still_read(queue, collection):
 def test_a_database_that_does_not_answer_is_an_error_of_ours():
     with (
         pytest.raises(DatabaseUnreachableError, match=r"did not answer within 0\.5 s"),
-        Queue.connect("mongodb://127.0.0.1:1/?directConnection=true", wait_s=0.5),
+        OperatorQueue.connect("mongodb://127.0.0.1:1/?directConnection=true", wait_s=0.5),
     ):
         pass

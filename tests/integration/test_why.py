@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from bson import ObjectId
 
-from supervisor.client.queue import Queue
+from supervisor.client.operator import OperatorQueue
 from supervisor.client.reasons import MOST_COUNTED
 from supervisor.client.why import reasons
 from supervisor.errors import JobNotFoundError
@@ -21,7 +21,7 @@ HANDLERS = ("count", "sum")
 
 @pytest.fixture
 def queue(mongo_uri, database_name, jobs):
-    with Queue.connect(mongo_uri, database_name, payload_kb=1) as connection:
+    with OperatorQueue.connect(mongo_uri, database_name, payload_kb=1) as connection:
         yield connection
 
 

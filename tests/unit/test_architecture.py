@@ -53,8 +53,8 @@ def module_of(name: str) -> str:
     return name
 
 
-ON_REQUEST = {("supervisor", "supervisor.client.queue")}
-"""`supervisor.Queue` is loaded when somebody asks for it, as producers do and workers never."""
+ON_REQUEST = {("supervisor", f"supervisor.client.{name}") for name in ("queue", "async_queue")}
+"""`Queue` and `AsyncQueue` are loaded when somebody asks for it, as producers do and workers never."""
 
 
 def reached_from(start: str) -> dict[str, str]:
@@ -148,6 +148,7 @@ DATABASE = ["pymongo", "gridfs"]
 KNOWS_THE_DATABASE = ["supervisor.store", "supervisor.client", "supervisor.cli", "supervisor.app"]
 AN_ERROR = "PyMongoError is the store's documented way to say that the database did not answer"
 DATABASE_EXCEPTIONS = {
+    "supervisor.batches imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.controls imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.dispatcher imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.execution imports pymongo.errors.PyMongoError": AN_ERROR,

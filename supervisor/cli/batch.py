@@ -1,0 +1,130 @@
+"""`enqueue --batch`: a file with a job on each line, and the progress of all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from bson import json_util
+from bson.errors import BSONError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from supervisor.cli.parsing import PROGRAM
+from supervisor.cli.printing import as_json, warn
+from supervisor.client.documents import JSON, id_text
+from supervisor.client.operator import OperatorQueue
+from supervisor.core.batch import Batch
+from supervisor.core.job import Status
+from supervisor.errors import SupervisorError, UsageError
+
+Document = dict[str, Any]
+LOOK_EVERY_S = 0.5
+
+
+class BatchFailedError(SupervisorError):
+    """Not all jobs of the batch that was waited for have completed."""
+
+
+def read_jobs(name: str, handler: str | None) -> list[Document]:
+    """Return the jobs in a file of JSON lines, `-` for standard input; `handler` is that of lines which name none.
+
+    Raises UsageError that names the line of a mistake.
+    """
+    jobs = []
+    for number, line in _lines(name):
+        try:
+            job = json_util.loads(line, json_options=JSON)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"--batch: line {number} is not JSON: {error.msg}, column {error.colno}") from None
+        except (ValueError, TypeError, LookupError, BSONError, RecursionError) as error:
+            raise UsageError(f"--batch: line {number} is not Extended JSON: {error}") from None
+        if not isinstance(job, dict):
+            raise UsageError(f"--batch: line {number} is {type(job).__name__}, must be an object: {{…}}")
+        jobs.append(job if "handler" in job or handler is None else {"handler": handler, **job})
+    if not jobs:
+        raise UsageError(f"--batch: {name} has no line with a job")
+    return jobs
+
+
+def _lines(name: str) -> Iterator[tuple[int, str]]:
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--batch: {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--batch: {name} is not UTF-8") from None
+    return ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+
+
+def wait_for(queue: OperatorQueue, batch: Batch, *, json_: bool) -> None:
+    """Show the progress of a batch until its end. Raises BatchFailedError unless all its jobs have completed."""
+    with _bar() as bar:
+        task = bar.add_task("", total=batch.total, counts="")
+        while not (batch := queue.batch(batch.id)).ended:
+            bar.update(task, completed=batch.done, counts=_counts(batch))
+            time.sleep(LOOK_EVERY_S)
+        bar.update(task, completed=batch.done, counts=_counts(batch))
+    if json_:
+        click.echo(as_json(described(batch)))
+    if batch.status != Status.COMPLETED:
+        ids = id_text(batch.id)
+        raise BatchFailedError(
+            f"of {batch.total} jobs of batch {ids}, {_counts(batch)}; see: {PROGRAM} jobs --batch {ids} --status failed"
+        )
+    if not json_:
+        click.echo(f"all {batch.total} jobs completed")
+
+
+def described(batch: Batch) -> Mapping[str, Any]:
+    """Return what `--json` prints of a batch."""
+    return {
+        "batch_id": batch.id,
+        "status": batch.status,
+        "total_items": batch.total,
+        "processed_items": batch.done,
+        "counts": dict(batch.counts),
+    }
+
+
+def warn_if_nobody_runs(queue: OperatorQueue, hint: str) -> None:
+    """Say that a wait may be long."""
+    if not queue.has_supervisor():
+        warn(hint)
+
+
+def _counts(batch: Batch) -> str:
+    told = [(Status.COMPLETED, "completed"), (Status.FAILED, "failed"), (Status.CANCELLED, "cancelled")]
+    return ", ".join(f"{batch.counts[status]} {word}" for status, word in told if batch.counts[status])
+
+
+def _bar() -> Progress:
+    """Return a bar on stderr if that is a terminal; a log needs no progress."""
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[counts]}", markup=False),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+class _Rate(TextColumn):
+    """How many jobs end in a second, lately."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Any) -> Any:
+        """Return it as text."""
+        self.text_format = f"{task.speed:.1f}/s" if task.speed else ""
+        return super().render(task)

@@ -1,0 +1,137 @@
+"""Batches, as operations: making one, and asking how far it is without counting all of its jobs each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError
+
+from supervisor.client.calls import Steps, call
+from supervisor.client.operations import Operations
+from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
+from supervisor.core.job import ENDED, Status
+from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UnknownHandlerError, UsageError
+
+Document = dict[str, Any]
+_ENDED = [status.value for status in ENDED]
+_ACTIVE = [Status.PENDING.value, Status.PROCESSING.value]
+
+
+def make(
+    operations: Operations,
+    batch_id: Any,
+    jobs: Iterable[Mapping[str, Any]],
+    on_end: Mapping[str, Any] | None,
+    session: Any = None,
+) -> Steps[Batch]:
+    """Check and insert the jobs of a batch; raises as `enqueue_batch` does.
+
+    If the producer dies in between, the batch stays open, and never ends.
+    """
+    documents = _checked(operations, batch_id, jobs)
+    fields: Document = {"collection": operations.jobs, "total": len(documents), "open": True}
+    if on_end is not None:
+        fields["on_end"] = _checked_end(operations, batch_id, on_end)
+        yield from operations.name_files([fields["on_end"]], session)
+    dated = {**{name: {"$literal": value} for name, value in fields.items()}, "created_at": "$$NOW"}
+    new = {"_id": {"$eq": batch_id}, "created_at": {"$exists": False}}  # else the upsert would find one that is there
+    try:
+        yield call(COLLECTION, "update_one", new, [{"$set": dated}], upsert=True, session=session)
+    except DuplicateKeyError:
+        raise JobStateError(f"a batch with the id {str(batch_id)!r} exists already") from None
+    yield from operations.enqueue_many(documents, session)
+    yield call(COLLECTION, "update_one", {"_id": {"$eq": batch_id}}, {"$set": {"open": False}}, session=session)
+    return progress({**fields, "_id": batch_id}, {}, 0)
+
+
+def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> list[Document]:
+    now, made = datetime.now(UTC), []
+    for number, job in enumerate(jobs):
+        try:
+            made.append(operations.checked_fields({**job, "batch_id": batch_id}, now))
+        except (UsageError, PayloadError, UnknownHandlerError) as error:
+            raise type(error)(f"jobs[{number}]: {error}") from None
+    if not made:
+        raise UsageError("jobs: a batch needs at least one")
+    return made
+
+
+def _checked_end(operations: Operations, batch_id: Any, on_end: Mapping[str, Any]) -> Document:
+    """Return the job at the end, checked as it will be, with what it is enqueued with then left out."""
+    payload = {**(on_end.get("payload") or {}), "batch_id": batch_id}
+    try:
+        made = operations.checked_fields({**on_end, "payload": payload}, datetime.now(UTC))
+    except (UsageError, PayloadError, UnknownHandlerError) as error:
+        raise type(error)(f"on_end: {error}") from None
+    return {name: value for name, value in made.items() if name not in ("status", "created_at")}
+
+
+def look(operations: Operations, batch_id: Any) -> Steps[Batch]:
+    """Return the progress of a batch; raises JobNotFoundError where no job has this `batch_id`.
+
+    What has ended is counted once: the document keeps the counts up to a moment that is settled. Only jobs that have
+    ended since then are counted, and those that run. When none is active any more, all are counted once again: another
+    program may have ended some without a `finished_at`, or retried some.
+    """
+    found = yield call(COLLECTION, "aggregate", [{"$match": {"_id": {"$eq": batch_id}}}, {"$set": {"now": "$$NOW"}}])
+    if not found:
+        return (yield from _without_document(operations, batch_id))
+    document: Document = found[0]
+    is_over = not document.get("open") and not (yield from _any_active(operations, batch_id))
+    counted = document.get("counted") or {}
+    until = counted.get("until")
+    since = {"finished_at": {"$gt": until}} if until is not None else {}
+    newly = yield from _count(operations, {"batch_id": {"$eq": batch_id}, "status": {"$in": _ENDED}, **since})
+    if is_over and counted.get("all") and not newly:
+        return progress(document, {}, 0)
+    running = {"batch_id": {"$eq": batch_id}, "status": Status.PROCESSING.value}
+    batch = progress(document, newly, (yield call(operations.jobs, "count_documents", running)))
+    if is_over:
+        return (yield from _finish(operations, document, batch))
+    yield from _settle(operations, document, until)
+    return batch
+
+
+def _settle(operations: Operations, document: Document, until: datetime | None) -> Steps[None]:
+    """Move the moment up to which all is counted, when it has become old."""
+    settled = document["now"] - timedelta(seconds=SETTLED_S)
+    if (until or document["created_at"]) > settled - timedelta(seconds=SETTLED_S):
+        return
+    after = {"$gt": until, "$lte": settled} if until is not None else {"$lte": settled}
+    of_batch = {"batch_id": {"$eq": document["_id"]}, "status": {"$in": _ENDED}, "finished_at": after}
+    more = yield from _count(operations, of_batch)
+    counted = document.get("counted") or {}
+    total = {status: counted.get(status, 0) + more.get(status, 0) for status in _ENDED}
+    unmoved = {"_id": {"$eq": document["_id"]}, "counted.until": until}
+    yield call(COLLECTION, "update_one", unmoved, {"$set": {"counted": {"until": settled, **total}}})
+
+
+def _finish(operations: Operations, document: Document, so_far: Batch) -> Steps[Batch]:
+    """Count all jobs of a batch that has ended, and keep that, unless retention has taken some of them already."""
+    found = yield from _count(operations, {"batch_id": {"$eq": document["_id"]}, "status": {"$in": _ENDED}})
+    counts = found if sum(found.values()) >= so_far.done else so_far.counts
+    counted = {"all": True, "until": document["now"], **{status: counts.get(status, 0) for status in _ENDED}}
+    yield call(COLLECTION, "update_one", {"_id": {"$eq": document["_id"]}}, {"$set": {"counted": counted}})
+    return progress({**document, "counted": counted}, {}, 0)
+
+
+def _without_document(operations: Operations, batch_id: Any) -> Steps[Batch]:
+    """Count all jobs of a batch that a program has made by inserting jobs and nothing else."""
+    counts = yield from _count(operations, {"batch_id": {"$eq": batch_id}, "status": {"$in": [*_ACTIVE, *_ENDED]}})
+    if not counts:
+        raise JobNotFoundError(f"no job has the batch_id {str(batch_id)!r}")
+    return Batch(batch_id, sum(counts.values()), {status.value: counts.get(status.value, 0) for status in Status})
+
+
+def _any_active(operations: Operations, batch_id: Any) -> Steps[bool]:
+    active = {"batch_id": {"$eq": batch_id}, "status": {"$in": _ACTIVE}}
+    return (yield call(operations.jobs, "find_one", active, {"_id": 1})) is not None
+
+
+def _count(operations: Operations, filter_: Mapping[str, Any]) -> Steps[dict[str, int]]:
+    groups = yield call(
+        operations.jobs, "aggregate", [{"$match": filter_}, {"$group": {"_id": "$status", "jobs": {"$sum": 1}}}]
+    )
+    return {group["_id"]: group["jobs"] for group in groups}

@@ -1,0 +1,228 @@
+"""What a queue does, as operations (`supervisor.client.calls`): `Queue` and `AsyncQueue` carry them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import NoneType
+from typing import Any, Protocol, TypeVar, cast
+
+import bson
+from bson.raw_bson import RawBSONDocument
+from pydantic import BaseModel
+from pymongo import UpdateMany
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from supervisor.client import documents
+from supervisor.client.calls import Steps, call
+from supervisor.client.documents import JobOptions
+from supervisor.client.filters import Filters, listing, order
+from supervisor.core import files
+from supervisor.core.batch import COLLECTION as BATCHES
+from supervisor.core.job import Status
+from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UsageError
+from supervisor.registry import Registry
+from supervisor.store.files import FILES
+from supervisor.store.presence import COLLECTION as SUPERVISORS
+
+Document = dict[str, Any]
+Documents = list[Document]
+Payload = Mapping[str, Any] | BaseModel | None
+Model_contra = TypeVar("Model_contra", contravariant=True)
+
+
+class Handler(Protocol[Model_contra]):
+    """A function that `@handler` has registered, by the type of its payload."""
+
+    def __call__(self, payload: Model_contra, /, *context: Any) -> Any:
+        """Run the job."""
+
+
+CHUNK_JOBS, CHUNK_BYTES = 1000, 8 << 20
+"""Of one insert; it has to end within the deadline of a call."""
+_DUPLICATE_KEY = 11000
+_OPTIONS = ", ".join(sorted(JobOptions.__annotations__))
+
+
+class Operations:
+    """The operations on one collection of jobs.
+
+    With a `registry`, handlers must be registered and their payloads fit; without one both are taken on trust.
+    `payload_kb` is the largest payload, in units of 1,024 bytes.
+    """
+
+    def __init__(self, jobs: str, registry: Registry | None, payload_kb: int) -> None:
+        self.jobs = jobs
+        self._registry = registry
+        self.payload_kb = payload_kb
+
+    def name_of(self, handler: str | Callable[..., Any]) -> str:
+        """Return the name under which a handler is registered; a string is one. Raises UsageError."""
+        if isinstance(handler, str):
+            return handler
+        known = self._registry.handlers.values() if self._registry is not None else ()
+        for spec in known:
+            if spec.function is handler:
+                return spec.name
+        raise UsageError(f"{getattr(handler, '__qualname__', handler)!r} is no handler of this queue's registry")
+
+    def checked(self, handler: str | Callable[..., Any], payload: Payload, options: JobOptions, now: datetime) -> Any:
+        """Return the document of a new job; raises UsageError, UnknownHandlerError or PayloadError."""
+        document = documents.job_document(self.name_of(handler), payload, options, now)
+        documents.check_job(document, self._registry, self.payload_kb)
+        return document
+
+    def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> Document:
+        """Return the document of a job given as `{handler, payload, …}` with the producer's fields; raises the same."""
+        options = {("job_id" if name == "_id" else name): value for name, value in fields.items()}
+        handler, payload = options.pop("handler", None), options.pop("payload", None)
+        if not isinstance(handler, str):
+            raise UsageError(f"handler: {'missing' if handler is None else f'is {handler!r}'}, must be a string")
+        if not isinstance(payload, (Mapping, BaseModel, NoneType)):
+            raise UsageError(f"payload: is {payload!r:.80}, must be a document")
+        if unknown := sorted(set(options) - set(JobOptions.__annotations__)):
+            raise UsageError(f"{unknown[0]}: no such field; allowed are handler, payload, {_OPTIONS}")
+        document: Document = self.checked(handler, payload, cast(JobOptions, options), now)
+        return document
+
+    def checked_many(
+        self, handler: str | Callable[..., Any], payloads: Iterable[Payload], options: JobOptions, now: datetime
+    ) -> list[Document]:
+        """Return the documents of jobs that differ in their payload only; a PayloadError names which is wrong."""
+        for single in ("job_id", "unique_key"):
+            if options.get(single) is not None:
+                raise UsageError(f"{single}: many jobs cannot have the same one")
+        made: list[Document] = []
+        for number, payload in enumerate(payloads):
+            try:
+                made.append(self.checked(handler, payload, options, now))
+            except PayloadError as error:
+                raise PayloadError(f"payloads[{number}]: {error}") from None
+        return made
+
+    def enqueue(self, document: Document, session: Any = None) -> Steps[Any]:
+        """Insert a job and return its id; raises JobStateError where its `unique_key` or id is taken."""
+        yield from self.name_files([document], session)
+        try:
+            yield call(self.jobs, "insert_one", document, session=session)
+        except DuplicateKeyError as error:
+            raise (yield from self.taken(error, document)) from None
+        return document["_id"]
+
+    def enqueue_many(self, jobs: Sequence[Document], session: Any = None) -> Steps[list[Any]]:
+        """Insert jobs, in as few calls as the deadline of a call allows, and return their ids in order.
+
+        Raises JobStateError where the id or the `unique_key` of some is taken; all others are inserted then.
+        """
+        refused: list[Document] = []
+        for chunk in _chunks(jobs):
+            yield from self.name_files([job for job, _ in chunk], session)
+            encoded = [RawBSONDocument(data) for _, data in chunk]
+            try:
+                yield call(self.jobs, "insert_many", encoded, ordered=False, session=session)
+            except BulkWriteError as error:
+                failures = error.details["writeErrors"]
+                if error.details["writeConcernErrors"] or any(each["code"] != _DUPLICATE_KEY for each in failures):
+                    raise
+                refused += [chunk[failed["index"]][0] for failed in failures]
+        if refused:
+            first, some = refused[0], f"{len(refused)} of {len(jobs)} jobs are there already and were not enqueued"
+            raise JobStateError(f"{some}; the first: {first.get('unique_key') or first['_id']}")
+        return [job["_id"] for job in jobs]
+
+    def name_files(self, jobs: Sequence[Document], session: Any = None) -> Steps[None]:
+        """Let the files that jobs name belong to them; before the jobs are there, so that no file is ever without."""
+        naming = [
+            UpdateMany(*files.naming(file_ids, self.jobs, job["_id"]))
+            for job in jobs
+            if (file_ids := files.named_in(job))
+        ]
+        if naming:
+            yield call(FILES, "bulk_write", naming, ordered=False, session=session)
+
+    def get(self, job_id: Any, *, small: bool = False) -> Steps[Document]:
+        """Return the document of a job, whole or, if `small`, as a listing has it; raises JobNotFoundError."""
+        fields = documents.LISTED_WITHOUT if small else None
+        document: Document | None = yield call(self.jobs, "find_one", {"_id": {"$eq": job_id}}, fields)
+        if document is None:
+            raise JobNotFoundError(f"no job has the id {str(job_id)!r}")
+        return document
+
+    def list(
+        self, status: str | None, handler: str | None, limit: int, after: Any, filters: Filters
+    ) -> Steps[Documents]:
+        """Return a page of jobs without what can be large in them."""
+        wanted = listing(status, handler, filters, after)
+        found: Documents = yield call(
+            self.jobs, "find", wanted, documents.LISTED_WITHOUT, sort=order(filters), limit=limit
+        )
+        return found
+
+    def retry(self, job_id: Any) -> Steps[None]:
+        """Make a failed or cancelled job pending again; raises JobNotFoundError or JobStateError."""
+        allowed, fields = documents.retry_filter(job_id), {"batch_id": 1}
+        try:
+            before = yield call(self.jobs, "find_one_and_update", allowed, documents.retry_update(), fields)
+        except DuplicateKeyError as error:
+            document = yield from self.get(job_id)
+            raise (yield from self.taken(error, document)) from None
+        if before is None:
+            status = (yield from self.get(job_id)).get("status")
+            raise JobStateError(f"job {job_id} is {status}; only failed and cancelled jobs can be retried")
+        yield from self.forget_counts([before])
+
+    def forget_counts(self, retried: Iterable[Document]) -> Steps[None]:
+        """Have the batches of these jobs counted anew: what had ended is pending again."""
+        if batch_ids := [job["batch_id"] for job in retried if job.get("batch_id") is not None]:
+            yield call(BATCHES, "update_many", {"_id": {"$in": batch_ids}}, {"$unset": {"counted": ""}})
+
+    def cancel(self, job_id: Any) -> Steps[str]:
+        """Cancel a job; return the status it has now. Raises JobNotFoundError or JobStateError."""
+        of_job = {"_id": {"$eq": job_id}}
+        pending, processing = Status.PENDING.value, Status.PROCESSING.value
+        while True:
+            done = yield call(self.jobs, "update_one", {**of_job, "status": pending}, documents.cancel_update())
+            if done.matched_count:
+                return Status.CANCELLED.value
+            asked = {"$set": {"cancel_requested": True}}
+            done = yield call(self.jobs, "update_one", {**of_job, "status": processing}, asked)
+            if done.matched_count:
+                return processing
+            status = (yield from self.get(job_id)).get("status")
+            if status not in (Status.PENDING, Status.PROCESSING):  # else it changed in between
+                raise JobStateError(f"job {job_id} is {status} already and cannot be cancelled")
+
+    def counts(self) -> Steps[dict[str, dict[str, int]]]:
+        """Return how many jobs there are: {handler: {status: jobs}}."""
+        groups = yield call(self.jobs, "aggregate", documents.count_pipeline())
+        return documents.counts_by_handler(groups)
+
+    def supervisors(self) -> Steps[Documents]:
+        """Return the heartbeat documents, each with its age."""
+        found: Documents = yield call(SUPERVISORS, "aggregate", documents.supervisors_pipeline())
+        return found
+
+    def taken(self, error: DuplicateKeyError, document: Mapping[str, Any]) -> Steps[JobStateError]:
+        """Return the error that says which job is in the way."""
+        if "unique_key" not in ((error.details or {}).get("keyPattern") or {}):
+            return JobStateError(f"a job with the id {str(document['_id'])!r} exists already")
+        key = document["unique_key"]
+        active = {"unique_key": {"$eq": key}, "status": {"$in": [Status.PENDING.value, Status.PROCESSING.value]}}
+        other = yield call(self.jobs, "find_one", active, {"_id": 1})
+        found = f": {other['_id']}" if other else ""
+        return JobStateError(f"a job with unique_key {key!r} is already pending or processing{found}")
+
+
+def _chunks(jobs: Iterable[Document]) -> Iterator[list[tuple[Document, bytes]]]:
+    """Group jobs so that each group is inserted in one call; each comes with its bytes, which are made once."""
+    chunk: list[tuple[Document, bytes]] = []
+    size = 0
+    for job in jobs:
+        data = bson.encode(job)
+        if chunk and (len(chunk) >= CHUNK_JOBS or size + len(data) > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append((job, data))
+        size += len(data)
+    if chunk:
+        yield chunk

@@ -1,0 +1,44 @@
+"""Batches from the command line, with a real supervisor, also one that is killed."""
+
+from tests.support.supervising import Jobs
+from tests.support.until import until
+
+
+def test_a_batch_is_enqueued_and_waited_for(command, jobs: Jobs, start):
+    start()
+    lines = '{"payload": {"n": 1}}\n\n{"payload": {"n": 2}}\n{"handler": "ok"}\n'
+    command.folder.joinpath("jobs.jsonl").write_text(lines)
+    done = command("enqueue", "double", "--batch", "jobs.jsonl", "--on-end", "noop", "--wait")
+    assert (done.code, done.out, done.err) == (0, "all 3 jobs completed\n", "")
+    handlers = sorted(job["handler"] for job in jobs.collection.find({"batch_id": {"$exists": True}}))
+    assert handlers == ["double", "double", "ok"]
+    until(lambda: jobs.collection.count_documents({"handler": "noop", "status": "completed"}) == 1, 20)
+
+
+def test_a_batch_that_fails_says_how_many_and_where_to_look(command, jobs: Jobs, start):
+    start()
+    lines = '{"handler": "permanent"}\n{"handler": "ok"}\n'
+    done = command("enqueue", "--batch", "-", "--wait", "--json", stdin=lines)
+    assert done.code == 1
+    (batch_id,) = {str(job["batch_id"]) for job in jobs.collection.find()}
+    hint = f"see: python -m supervisor jobs --batch {batch_id} --status failed"
+    assert done.error == f"of 2 jobs of batch {batch_id}, 1 completed, 1 failed; {hint}"
+    assert (done.json["status"], done.json["processed_items"], done.json["counts"]["failed"]) == ("failed", 2, 1)
+
+
+def test_the_end_of_a_batch_survives_the_death_of_who_ran_its_last_job(command, jobs: Jobs, start):
+    first = start()
+    done = command(
+        "enqueue", "--batch", "-", "--on-end", "ok", stdin='{"handler": "sleeps", "payload": {"seconds": 60}}'
+    )
+    job = jobs.collection.find_one({"handler": "sleeps"})
+    assert done.out.strip() == str(job["batch_id"])
+    jobs.wait(job["_id"], "processing")
+    first.kill()
+    # as if it had been killed right after the record of the last job, and before the end of the batch
+    jobs.collection.update_one({}, {"$set": {"status": "completed"}, "$unset": {"lease": ""}})
+    start()
+    until(lambda: jobs.collection.count_documents({"handler": "ok"}) == 1, 40, "the job at the end")
+    batch = jobs.collection.database["batches"].find_one({})
+    until(lambda: jobs.collection.database["batches"].find_one({}).get("ended_at"), 20, "the end of the batch")
+    assert jobs.collection.find_one({"handler": "ok"})["payload"] == {"batch_id": batch["_id"]}
