@@ -11,6 +11,7 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from supervisor.draining import Draining
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
 from supervisor.execution import Services
+from supervisor.health_file import HealthFile, open_health_file
 from supervisor.heartbeat import Heartbeat
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
@@ -70,6 +72,19 @@ CLOSE_TIMEOUT_S = 2.0
 Database = AsyncDatabase[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a supervisor has around it before its database."""
+
+    workspace: Path
+    manager: ServiceManager
+    health: HealthFile
+
+    def pulse(self, heartbeat: Heartbeat) -> Pulse:
+        """Return the claim loop's pulse, told on to the service manager and to `health`."""
+        return Pulse(self.manager.beat, lambda: self.health.write(heartbeat.shown_phase.value))
+
+
 def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None) -> int:
     """Run a supervisor in the foreground until TERM or INT; return the exit code.
 
@@ -87,10 +102,14 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
     try:
-        with open_workspace() as workspace, _mongo_uri(settings, data_dir) as uri:
+        with (
+            open_workspace() as workspace,
+            open_health_file(environ) as health,
+            _mongo_uri(settings, data_dir) as uri,
+        ):
             forkserver.prepare(settings, environ, workspace)
             # not asyncio.run: its end waits for tasks of the driver's that may hang while the database is away
-            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workspace, manager))
+            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, Surroundings(workspace, manager, health)))
     except SupervisorError:
         raise
     except Exception:
@@ -121,14 +140,13 @@ async def _supervise(
     environ: Mapping[str, str],
     overrides: Overrides,
     uri: str,
-    workspace: Path,
-    manager: ServiceManager,
+    around: Surroundings,
 ) -> None:
     settings = loaded.settings
-    manager.status("waiting for the database")
+    around.manager.status("waiting for the database")
     async with _database(settings, uri) as database:
         await _prepare_collection(database, settings.mongo.collection)
-        supervisor = await _build(loaded, database, workspace, manager)
+        supervisor = await _build(loaded, database, around)
         supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
         _install_signals(supervisor)
         await supervisor.run()
@@ -161,14 +179,14 @@ async def _prepare_collection(database: Database, collection: str) -> None:
         log.warning("database.not_prepared", reason=first_line(error), hint="run: python -m supervisor init")
 
 
-async def _build(loaded: LoadedConfig, database: Database, workspace: Path, manager: ServiceManager) -> Supervisor:
+async def _build(loaded: LoadedConfig, database: Database, around: Surroundings) -> Supervisor:
     """Put the parts together. Randomness and wall-clock time enter here."""
     settings, collection = loaded.settings, loaded.settings.mongo.collection
     rng = random.SystemRandom().random
     me = host.identity()
     owner = Owner(f"{me['host']}-{os.getpid()}-{uuid.uuid4().hex[:8]}", me["host"])
     live = Live(settings, REGISTRY.handlers)
-    pool = WorkerPool(workspace, settings.pool.modules, PoolLimits(), rng)
+    pool = WorkerPool(around.workspace, settings.pool.modules, PoolLimits(), rng)
     leases, results = LeaseStore(database, collection, owner), ResultStore(database, collection)
     claims, presence = ClaimStore(database, collection, owner), PresenceStore(database, owner.supervisor)
     recorder, wakeup = Recorder(results), Wakeup(database, collection, rng)
@@ -186,7 +204,7 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path, mana
     parts = Parts(
         live=live,
         pool=pool,
-        dispatcher=Dispatcher(live, claims, wakeup, services, Pulse(manager.beat)),
+        dispatcher=Dispatcher(live, claims, wakeup, services, around.pulse(heartbeat)),
         recorder=recorder,
         lease_keeper=LeaseKeeper(live, leases, recorder, owner),
         controls=controls,
@@ -198,8 +216,8 @@ async def _build(loaded: LoadedConfig, database: Database, workspace: Path, mana
         wakeup=wakeup,
         heartbeat=heartbeat,
         presence=presence,
-        manager=manager,
-        status_line=StatusLine(live, pool, heartbeat, CountStore(database, collection), manager),
+        manager=around.manager,
+        status_line=StatusLine(live, pool, heartbeat, CountStore(database, collection), around.manager),
     )
     return Supervisor(parts, loaded)
 

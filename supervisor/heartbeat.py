@@ -75,7 +75,8 @@ class Heartbeat:
         else:
             self._live.outage.answered()
 
-    def _phase(self) -> Phase:
+    @property
+    def shown_phase(self) -> Phase:
         """A host that is drained drains as soon as it could have begun to work."""
         return Phase.DRAINING if self.phase is Phase.RUNNING and self._live.drain else self.phase
 
@@ -97,7 +98,7 @@ class Heartbeat:
         ]
         return {
             **self._identity,
-            "phase": self._phase().value,
+            "phase": self.shown_phase.value,
             "drained": self._live.drained,
             "workers": self._pool.desired,
             "workers_from": self._live.workers_from,

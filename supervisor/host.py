@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from supervisor.process_tree import is_alive, start_ticks
+from supervisor.proc import boot_id, is_alive, start_ticks
 
 
 def identity() -> dict[str, Any]:
@@ -16,7 +16,7 @@ def identity() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "machine_id": _read("/etc/machine-id"),
-        "boot_id": _read("/proc/sys/kernel/random/boot_id"),
+        "boot_id": boot_id(),
         "pid_namespace": _link("/proc/self/ns/pid"),
         "pid": os.getpid(),
         "process_start_ticks": start_ticks(),

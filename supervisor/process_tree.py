@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from supervisor.proc import is_zombie_or_gone, start_ticks, stat
+
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 20
 _MB = 1024 * 1024
@@ -82,7 +84,7 @@ def measure(pid: int) -> TreeUsage | None:
     """
     cpu_s, pages, root_seen = 0.0, 0, False
     for member in _members(pid):
-        fields = _stat(member)
+        fields = stat(member)
         if fields is not None:
             root_seen = root_seen or member == pid
             cpu_s += sum(map(int, fields[_UTIME : _UTIME + 4])) / _TICKS_PER_S
@@ -112,7 +114,7 @@ class Footprint:
 
 def footprint(pid: int) -> Footprint | None:
     """Return what the process `pid` holds; None if it is gone, or `pid` is 0."""
-    fields = _stat(pid) if pid else None
+    fields = stat(pid) if pid else None
     if fields is None:
         return None
     try:
@@ -130,41 +132,13 @@ def rss_mb(pid: int) -> float | None:
         return None
 
 
-def start_ticks(pid: int | None = None) -> int | None:
-    """Return when this process, or the process `pid`, was started, in clock ticks since boot; None if it is gone.
-
-    Together with the id this names a process for good. A time of day would not: it moves when the clock is set.
-    """
-    fields = _stat(os.getpid() if pid is None else pid)
-    return int(fields[_STARTTIME]) if fields else None
-
-
-def is_alive(pid: int, ticks: int) -> bool:
-    """Tell whether the process `pid` that was started at `ticks` still runs."""
-    return start_ticks(pid) == ticks and not is_zombie_or_gone(pid)
-
-
-def is_zombie_or_gone(pid: int) -> bool:
-    """Tell whether there is no such process, or only what is left of one."""
-    fields = _stat(pid)
-    return fields is None or fields[0] in ("Z", "X")
-
-
-_UTIME, _THREADS, _STARTTIME, _RSS = 11, 17, 19, 21
+_UTIME, _THREADS, _RSS = 11, 17, 21
 """Positions in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5)).
 
 Behind `utime` come `stime`, `cutime` and `cstime`: what ended children had used counts too.
 """
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-def _stat(pid: int) -> list[str] | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()
 
 
 def _members(pid: int) -> list[int]:

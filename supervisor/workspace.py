@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from supervisor.process_tree import is_alive, start_ticks
+from supervisor.proc import is_alive, start_ticks
 
 LONGEST_PATH = 107
 """Bytes in the path of a Unix socket; multiprocessing puts one into the folder."""

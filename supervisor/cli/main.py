@@ -17,6 +17,7 @@ from supervisor.cli.check import check
 from supervisor.cli.demo import demo
 from supervisor.cli.enqueue import enqueue
 from supervisor.cli.fleet import drain, resize, undrain
+from supervisor.cli.health import health
 from supervisor.cli.init import init
 from supervisor.cli.jobs import job, jobs
 from supervisor.cli.output import logs
@@ -72,6 +73,7 @@ COMMANDS = (
     status,
     init,
     check,
+    health,
     systemd_unit,
 )
 for each in COMMANDS:

@@ -28,6 +28,7 @@ from supervisor import process_tree
 from supervisor.pool import forkserver
 from supervisor.pool.channel import SlotChannel
 from supervisor.pool.context import SafeContext
+from supervisor.proc import start_ticks
 from supervisor.process_tree import TreeUsage
 from supervisor.worker import main as child
 from supervisor.worker.obituaries import take
@@ -192,7 +193,7 @@ class WorkerProcess:
     def _watch_death(self, pid: int, greeting: dict[str, Any]) -> None:
         """Hold the process by a descriptor. Raises ProcessLookupError where its id is no longer its own."""
         pidfd = os.pidfd_open(pid)
-        if (pid, process_tree.start_ticks(pid)) != (greeting["pid"], greeting["started"]):
+        if (pid, start_ticks(pid)) != (greeting["pid"], greeting["started"]):
             os.close(pidfd)
             raise ProcessLookupError(f"the worker that said hello is gone, and process {pid} is another one")
         self._pidfd, self.pid = pidfd, pid

@@ -69,6 +69,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "handler, by, reason",
     ),
     "handler.resumed": ("info", "jobs of a handler are claimed again", "handler"),
+    "health.unwritable": (
+        "warning",
+        "the file that `health` reads cannot be written; said once, and nothing else depends on it",
+        "path, reason",
+    ),
     "heartbeat.failed": ("debug", "a heartbeat could not be written", "reason"),
     "job.invalid": ("warning", "a document breaks the schema and was set aside as failed", "job_id, problem"),
     "job.lease_lost": ("warning", "an outcome was dropped, since the job is no longer ours", "as attempt.ended"),

@@ -31,7 +31,8 @@ from supervisor.codec import TOLERANT
 from supervisor.context import JobContext
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
 from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
-from supervisor.process_tree import become_subreaper, start_ticks
+from supervisor.proc import start_ticks
+from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.worker import forensics, forks, obituaries, preload
 from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch, storable

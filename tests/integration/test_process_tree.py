@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from supervisor.process_tree import kill_tree, measure, proportional_mb, start_ticks
+from supervisor.proc import start_ticks
+from supervisor.process_tree import kill_tree, measure, proportional_mb
 from tests.support.until import until
 
 SPREADS = """

@@ -69,14 +69,14 @@ if __name__ == "__main__":
 RECYCLED_ID = """
 import asyncio, os, signal, subprocess, sys
 from pathlib import Path
-from supervisor import process_tree
+from supervisor.proc import start_ticks
 from supervisor.pool.process import WorkerProcess
 from supervisor.worker.main import WorkerPlan
 
 
 async def main():
     stranger = subprocess.Popen(["sleep", "60"])
-    started = process_tree.start_ticks(stranger.pid)
+    started = start_ticks(stranger.pid)
     plan = WorkerPlan(slot=0, spool="", output="", stacks="", live_stacks="", modules=())
     worker = WorkerProcess(plan, Path("."), print)
     try:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from supervisor.host import identity, is_dead
-from supervisor.process_tree import start_ticks
+from supervisor.proc import start_ticks
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor.process_tree import start_ticks
+from supervisor.proc import start_ticks
 from supervisor.workspace import LONGEST_PATH, open_workspace
 
 PREFIX = f"mongo-job-supervisor-{Path('/proc/self/ns/pid').stat().st_ino}-"

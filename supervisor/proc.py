@@ -1,0 +1,46 @@
+"""What the kernel says of a process in /proc. It needs nothing but the standard library, and is quick to load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+STARTTIME = 19
+"""Position in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5))."""
+
+
+def start_ticks(pid: int | None = None) -> int | None:
+    """Return when this process, or the process `pid`, was started, in clock ticks since boot; None if it is gone.
+
+    Together with the id this names a process for good. A time of day would not: it moves when the clock is set.
+    """
+    fields = stat(os.getpid() if pid is None else pid)
+    return int(fields[STARTTIME]) if fields else None
+
+
+def is_alive(pid: int, ticks: int) -> bool:
+    """Tell whether the process `pid` that was started at `ticks` still runs."""
+    return start_ticks(pid) == ticks and not is_zombie_or_gone(pid)
+
+
+def is_zombie_or_gone(pid: int) -> bool:
+    """Tell whether there is no such process, or only what is left of one."""
+    fields = stat(pid)
+    return fields is None or fields[0] in ("Z", "X")
+
+
+def stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the state on; None if the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from every other; empty where the kernel does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
