@@ -19,6 +19,8 @@ from tests.support.until import until
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+pytest_plugins = ["pytester"]
+
 WATCHED = {"integration", "acceptance"}
 LEFTOVERS_S = 5.0
 

@@ -19,7 +19,6 @@ from supervisor.config.fields import SECTIONS
 from supervisor.config.fields import Path as KeyPath
 from supervisor.config.file import MISSING, ConfigText, Identity, parse_toml, read_text
 from supervisor.config.problems import problem_lines
-from supervisor.config.provenance import Origin
 from supervisor.config.settings import Settings
 from supervisor.errors import ConfigError
 
@@ -38,13 +37,13 @@ class Overrides:
 class LoadedConfig:
     """A valid configuration and where it came from.
 
-    `path` is None when there is no file. `origins` has what set each dotted key.
+    `path` is None when there is no file. `origins` maps each dotted key to "default", "file", "environment" or "flag".
     `identity` is the state of the file that was read, so that a watcher knows what counts as a change.
     """
 
     settings: Settings
     path: Path | None
-    origins: dict[str, Origin]
+    origins: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     identity: Identity = MISSING
     workers_without_flag: Any = None
@@ -116,7 +115,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _origins(settings: Settings, sources: Mapping[KeyPath, str]) -> dict[str, Origin]:
+def _origins(settings: Settings, sources: Mapping[KeyPath, str]) -> dict[str, str]:
     return {".".join(str(key) for key in path): _origin(path, is_set, sources) for path, is_set in _leaves(settings)}
 
 
@@ -130,13 +129,13 @@ def _leaves(settings: Settings) -> Iterator[tuple[KeyPath, bool]]:
     yield ("schedules",), "schedules" in settings.model_fields_set
 
 
-def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> Origin:
+def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> str:
     if not is_set:
-        return Origin()
+        return "default"
     name = next((name for known, name in sources.items() if known[: len(path)] == path), None)
     if name is None:
-        return Origin("file")
-    return Origin("flag" if name.startswith("--") else "environment", name)
+        return "file"
+    return "flag" if name.startswith("--") else "environment"
 
 
 def _warnings(settings: Settings, path: Path | None, unsafe: str) -> list[str]:

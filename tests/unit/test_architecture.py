@@ -145,7 +145,7 @@ def test_the_core_imports_no_more_of_the_standard_library_than_it_takes_to_think
 
 
 DATABASE = ["pymongo", "gridfs"]
-KNOWS_THE_DATABASE = ["supervisor.store", "supervisor.client", "supervisor.cli", "supervisor.app"]
+KNOWS_THE_DATABASE = ["supervisor.store", "supervisor.client", "supervisor.cli", "supervisor.app", "supervisor.testing"]
 AN_ERROR = "PyMongoError is the store's documented way to say that the database did not answer"
 DATABASE_EXCEPTIONS = {
     "supervisor.batches imports pymongo.errors.PyMongoError": AN_ERROR,
@@ -239,6 +239,7 @@ HANDLES_PROCESSES = {
     "worker.forks": "as above",
     "process_tree": "kills a worker with all that it started",
     "pool.slot": "replaces its worker",
+    "testing.running": "starts a supervisor for a user's test, and crashes its workers",
     "pool.process": "is one worker, seen from the supervisor",
 }
 

@@ -1,0 +1,125 @@
+"""Handlers called directly, without database and processes: for tests of what they do, as fast as a function call."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import bson
+from pydantic import BaseModel
+
+from supervisor.context import JobContext
+from supervisor.errors import PermanentError
+from supervisor.registry import Registry
+
+Document = dict[str, Any]
+
+
+@dataclass
+class InlineLink:
+    """The supervisor as an inline handler sees it: everything is in memory."""
+
+    files: dict[Any, bytes] = field(default_factory=dict)
+    """What `open_file` opens, by id; what the handler saves is added."""
+    parent: Document | None = None
+    """What `parent_result` returns."""
+    progress: list[tuple[float, float | None, str | None]] = field(default_factory=list)
+    """What the handler has reported."""
+
+    def report_progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Keep a report."""
+        self.progress.append((done, total, message))
+
+    def open_file(self, file_id: Any) -> BinaryIO:
+        """Open one of `files`."""
+        if file_id not in self.files:
+            raise PermanentError(f"no stored file has the id {file_id!r}", code="not_found")
+        return io.BytesIO(self.files[file_id])
+
+    def save_file(self, name: str, data: bytes) -> Any:
+        """Add to `files`, under the name and a number."""
+        file_id = f"{len(self.files) + 1}-{name}"
+        self.files[file_id] = bytes(data)
+        return file_id
+
+    def parent_result(self) -> Document:
+        """Return `parent`."""
+        if self.parent is None:
+            raise PermanentError("the payload names no parent_job_id", code="not_found")
+        return self.parent
+
+    def apply_retention(self) -> dict[str, int]:
+        """Delete nothing: there is no database."""
+        return {}
+
+
+class InlineJobs:
+    """Calls the handlers of a registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._set_up: set[Callable[..., Any]] = set()
+
+    def run(
+        self,
+        handler: str | Callable[..., Any],
+        payload: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        link: InlineLink | None = None,
+        settings: Mapping[str, Any] | None = None,
+        attempt: int = 1,
+    ) -> Document | None:
+        """Validate `payload`, call the handler and return its result as it would be stored.
+
+        Setup hooks of its module run before its first call. What the handler raises comes out as it is; a payload that
+        does not fit raises PayloadError, an unknown handler UnknownHandlerError, a result that cannot be stored
+        TypeError.
+        """
+        name = handler if isinstance(handler, str) else self._name_of(handler)
+        spec = self._registry.get(name)
+        raw = payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {})
+        parsed = spec.parse_payload(raw)
+        for setup in self._registry.setups:
+            if setup.module == spec.module and setup.function not in self._set_up:
+                self._set_up.add(setup.function)
+                setup.function()
+        context = JobContext(
+            id="inline",
+            attempt=attempt,
+            handler=name,
+            token=attempt,
+            link=link or InlineLink(),
+            settings=MappingProxyType(dict(settings or {})),
+            ends_at=time.monotonic() + spec.timeout_s,
+        )
+        value = spec.function(*((parsed, context) if spec.takes_context else (parsed,)))
+        if inspect.iscoroutine(value):
+            value = asyncio.run(value)
+        return _stored(name, value)
+
+    def _name_of(self, function: Callable[..., Any]) -> str:
+        for spec in self._registry.handlers.values():
+            if spec.function is function:
+                return spec.name
+        raise TypeError(f"{function!r} is no registered handler")
+
+
+def _stored(handler: str, value: Any) -> Document | None:
+    """Return a result as it comes back from the database."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{handler!r} returned {type(value).__name__}; a handler returns a dict, a model or None")
+    try:
+        found: Document = bson.decode(bson.encode(value))
+    except (bson.errors.BSONError, OverflowError, UnicodeError, RecursionError, ValueError) as error:
+        raise TypeError(f"what {handler!r} returned cannot be stored: {error}") from None
+    return found
