@@ -102,6 +102,7 @@ class Heartbeat:
             "drained": self._live.drained,
             "workers": self._pool.desired,
             "workers_from": self._live.workers_from,
+            "config": self._live.config,
             "slots": slots,
             "handlers": self._handlers(),
             "recent": self._live.recent.report(),

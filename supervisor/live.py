@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from supervisor.config.settings import Settings
 from supervisor.core.fleet import Drain
@@ -19,8 +20,8 @@ from supervisor.store.controls import EVERY, Pause
 class Live:
     """The settings in force, the handlers, and the executions under way.
 
-    One writer for each: the supervisor replaces `settings`, the controls replace `paused`, `Draining` the drain and
-    `Sizing` where the number of workers comes from; the dispatcher adds executions, and each leaves by itself.
+    One writer for each: the supervisor replaces `settings` and `config`, the controls replace `paused`, `Draining` the
+    drain and `Sizing` where the number of workers comes from; the dispatcher adds executions, each leaves by itself.
     """
 
     def __init__(self, settings: Settings, handlers: Mapping[str, HandlerSpec]) -> None:
@@ -33,6 +34,8 @@ class Live:
         """The drain of this host that is in force."""
         self.drained = False
         """A drain is in force, and no claim from before it is under way any more."""
+        self.config: list[dict[str, Any]] = []
+        """The keys that are not at their default, as others are shown them."""
         self.workers_from = "default"
         """Where the wanted number of workers comes from."""
         self.outage = Outage(settings.mongo)

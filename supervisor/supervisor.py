@@ -19,6 +19,8 @@ from supervisor import logs
 from supervisor.batches import Batches
 from supervisor.config.diff import diff, merge_live
 from supervisor.config.loading import LoadedConfig
+from supervisor.config.not_in_force import keys_not_in_force
+from supervisor.config.provenance import origins_in_force, set_keys
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import Controls
@@ -82,6 +84,7 @@ class Supervisor:
     def __init__(self, parts: Parts, loaded: LoadedConfig) -> None:
         self._parts = parts
         self._loaded = loaded
+        self._origins = loaded.origins
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
         self._services: dict[asyncio.Task[None], str] = {}
@@ -160,12 +163,16 @@ class Supervisor:
         for change in changes:
             event = "config.changed" if change.live else "config.needs_restart"
             log.info(event, key=change.key, change=str(change))
+        if (unused := keys_not_in_force(loaded.settings)) != keys_not_in_force(old):
+            log.warning("config.not_in_force", keys=unused)
         self._parts.live.settings = merge_live(old, loaded.settings)
+        self._origins = origins_in_force(self._origins, loaded.origins)
         logs.configure(loaded.settings.log.level, loaded.settings.log.format)
         self._apply(self._parts.live.settings)
         self._size(edited=edited)
 
     def _apply(self, settings: Settings) -> None:
+        self._parts.live.config = [each.document() for each in set_keys(settings, self._origins)]
         pool = settings.pool
         self._parts.pool.limits = PoolLimits(
             pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb
@@ -173,7 +180,7 @@ class Supervisor:
         self._parts.wakeup.ring()  # a cap or a claim list may have opened
 
     def _size(self, *, edited: bool) -> None:
-        origin = self._loaded.origins["pool.workers"]
+        origin = self._loaded.origins["pool.workers"].kind
         self._parts.sizing.configure(self._parts.live.settings.pool.workers, origin, edited=edited)
         if edited:
             self._parts.controls.soon()  # a resize that is overruled is to be told so

@@ -11,12 +11,15 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from supervisor.cli.configurations import print_set_keys
+from supervisor.cli.in_force import InForce
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, fail, warn
 from supervisor.cli.session import Session, handlers_of, pass_session
 from supervisor.config.environment import read_environment
 from supervisor.config.file import parse_toml, read_text
 from supervisor.config.loading import DEFAULT_PATH
+from supervisor.config.provenance import SetKey, set_keys
 from supervisor.config.settings import MongoSettings, PoolSettings, Settings
 from supervisor.errors import ConfigError, DatabaseUnreachableError, SupervisorError
 
@@ -30,6 +33,10 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
+    config: list[SetKey] = field(default_factory=list)
+    """The keys that are not at their default."""
+    in_force: InForce | None = None
+    """What has been decided through the database; None where it could not be asked."""
     exit_codes: set[int] = field(default_factory=set)
 
     def wrong(self, lines: Iterable[str], exit_code: int = ConfigError.exit_code) -> None:
@@ -47,12 +54,16 @@ class Findings:
 
 
 @command("check", "check --config /etc/supervisor/config.toml")
-@click.option("--json", "json_", is_flag=True, help="{ok, problems, warnings, passed} as JSON.")
+@click.option(
+    "--json", "json_", is_flag=True, help="{ok, problems, warnings, passed, config, pauses, controls} as JSON."
+)
 @pass_session
 def check(session: Session, *, json_: bool) -> int:
     """Check configuration, handlers and database.
 
     Every problem is named at once; exit code 2 if there is any, 3 if it is only that the database cannot be reached.
+    Then come the keys that are not at their default with who set each, passwords left out, and the pauses, resizes and
+    drains in force.
     """
     findings = Findings()
     settings = _check_configuration(session, findings)
@@ -60,7 +71,8 @@ def check(session: Session, *, json_: bool) -> int:
     _check_database(session, settings, findings)
     if json_:
         shown: dict[str, Any] = {"ok": not findings.problems, "problems": findings.problems}
-        click.echo(as_json({**shown, "warnings": findings.warnings, "passed": findings.passed}))
+        found = {"warnings": findings.warnings, "passed": findings.passed}
+        click.echo(as_json({**shown, **found, **_what_holds(findings)}))
         return findings.exit_code
     for line in findings.passed:
         click.echo(f"ok: {line}")
@@ -68,7 +80,22 @@ def check(session: Session, *, json_: bool) -> int:
         warn(line)
     for line in findings.problems:
         fail(line)
+    if findings.config:
+        click.echo()
+        print_set_keys(findings.config)
+    if findings.in_force and not findings.in_force.is_empty:
+        click.echo()
+        findings.in_force.show()
     return findings.exit_code
+
+
+def _what_holds(findings: Findings) -> dict[str, Any]:
+    in_force = findings.in_force
+    return {
+        "config": [{**each.document(), "name": each.origin.name} for each in findings.config],
+        "pauses": in_force and in_force.paused(),
+        "controls": in_force and in_force.of_hosts(),
+    }
 
 
 def _check_configuration(session: Session, findings: Findings) -> Settings:
@@ -79,7 +106,8 @@ def _check_configuration(session: Session, findings: Findings) -> Settings:
         findings.wrong(str(error).splitlines())
         return _sound_tables(session)
     findings.warnings.extend(loaded.warnings)
-    findings.passed.append(f"configuration: {loaded.path or 'no config.toml, every key at its default'}")
+    findings.passed.append(f"configuration: {loaded.path or 'no config.toml'}")
+    findings.config = set_keys(loaded.settings, loaded.origins)
     return loaded.settings
 
 
@@ -137,10 +165,12 @@ def _check_database(session: Session, settings: Settings, findings: Findings) ->
     try:
         with session.connect(settings) as database:
             missing, is_empty = database.missing_indexes(), database.queue.is_empty()
+            findings.in_force, malformed = InForce.read(database.queue), database.queue.controls.malformed()
     except SupervisorError as error:
         findings.wrong([f"database: {error}"], error.exit_code)
         return
     findings.passed.append(f"database: {mongo.redacted_uri} answers and is a replica set")
+    findings.warnings += [f"controls: {name} is passed over: {problem}" for name, problem in malformed.items()]
     lines = [
         f"database: {mongo.database}.{mongo.collection} lacks the index {index.name!r} ({index.purpose}); {INIT}"
         for index in missing

@@ -5,20 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from supervisor.cli.parsing import PROGRAM, command
-from supervisor.cli.printing import clean, print_table, warn
+from supervisor.cli.printing import clean, warn
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import is_alive
 from supervisor.client.operator import OperatorQueue
-from supervisor.core.durations import duration, seconds_between
-from supervisor.core.fleet import AUTO, EVERYWHERE, MOST_WORKERS, Drain, Resize, drain_of, resize_of
+from supervisor.core.durations import duration
+from supervisor.core.fleet import AUTO, EVERYWHERE, MOST_WORKERS, drain_of
 from supervisor.errors import SupervisorError, UsageError
 
 CONFIGURED = "configured"
@@ -99,45 +97,6 @@ def undrain(session: Session, host: str | None) -> None:
         click.echo("nothing was drained" if host is None else f"{clean(host)} was not drained by itself")
     if host is not None and drain_of(host, left):
         warn(f"all hosts are drained; to go on: {PROGRAM} undrain")
-
-
-def print_fleet(resizes: Sequence[Resize], drains: Sequence[Drain], now: datetime) -> None:
-    """Show which hosts have been resized and drained, by whom, since when and why."""
-    rows = [
-        *([_size(each), *_whom(each, now), ""] for each in in_force(resizes)),
-        *(["drain", *_whom(each, now), _reason(each, now)] for each in drains),
-    ]
-    print_table(("control", "host", "by", "for", "reason"), rows)
-
-
-def as_documents(resizes: Sequence[Resize], drains: Sequence[Drain]) -> list[dict[str, Any]]:
-    """Return the controls of the fleet for a listing in JSON."""
-    sizes = [{"kind": "resize", **asdict(each)} for each in in_force(resizes)]
-    return [*sizes, *({"kind": "drain", **asdict(each)} for each in drains)]
-
-
-def in_force(resizes: Sequence[Resize]) -> list[Resize]:
-    """Leave out what a later word has replaced, and "as configured" where nothing else is said."""
-    sizes = {each.host: each.workers for each in resizes}
-    return [
-        each
-        for each in resizes
-        if resize_of(each.host, resizes) == each and (each.workers, sizes.get(EVERYWHERE)) != (None, None)
-    ]
-
-
-def _size(resize: Resize) -> str:
-    return f"resize {CONFIGURED if resize.workers is None else resize.workers}"
-
-
-def _whom(control: Resize | Drain, now: datetime) -> list[str]:
-    host = "all" if control.host == EVERYWHERE else control.host
-    return [host, control.by, duration(seconds_between(control.at, now))]
-
-
-def _reason(drain: Drain, now: datetime) -> str:
-    left = "" if drain.until is None else f"for {duration(seconds_between(now, drain.until))} more"
-    return "; ".join(filter(None, (drain.reason, left)))
 
 
 def _workers(size: str) -> int | str | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import click
 
-from supervisor.cli.fleet import as_documents, print_fleet
+from supervisor.cli.configurations import print_configurations
+from supervisor.cli.in_force import InForce
 from supervisor.cli.parsing import command
-from supervisor.cli.pauses import print_pauses
 from supervisor.cli.printing import as_json, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text, is_alive
@@ -27,31 +26,29 @@ Document = Mapping[str, Any]
 def status(session: Session, *, json_: bool) -> None:
     """Show counts, what is paused, resized and drained, supervisors and slots.
 
-    A supervisor without a heartbeat for 15 seconds is probably gone.
+    `from` is where the number of workers comes from: default, file, environment, flag, control or signal. A supervisor
+    without a heartbeat for 15 seconds is probably gone.
     """
     with session.connect() as database:
         handlers, supervisors = database.queue.counts(), database.queue.supervisors()
-        controls, now = database.queue.controls, database.queue.now()
-        pauses, resizes, drains = controls.pauses(), controls.resizes(), controls.drains()
+        in_force = InForce.read(database.queue)
     if json_:
         found = [{**supervisor, "alive": is_alive(supervisor)} for supervisor in supervisors]
-        shown = {"counts": _totals(handlers), "handlers": handlers, "pauses": list(map(asdict, pauses))}
-        click.echo(as_json({**shown, "controls": as_documents(resizes, drains), "supervisors": found}))
+        shown = {"counts": _totals(handlers), "handlers": handlers, "pauses": in_force.paused()}
+        click.echo(as_json({**shown, "controls": in_force.of_hosts(), "supervisors": found}))
         return
     _print_counts(handlers)
     click.echo()
-    if pauses:
-        print_pauses(pauses, now)
-        click.echo()
-    if resizes or drains:
-        print_fleet(resizes, drains, now)
+    if not in_force.is_empty:
+        in_force.show()
         click.echo()
     if not supervisors:
         click.echo("no supervisor is running on this database")
         return
     _print_supervisors(supervisors)
     click.echo()
-    _print_slots(supervisors, now)
+    print_configurations(supervisors)
+    _print_slots(supervisors, in_force.now)
 
 
 def _totals(handlers: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

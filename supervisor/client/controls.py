@@ -67,6 +67,10 @@ class Controls:
         self._controls.delete_many({"kind": "pause"})
         return paused
 
+    def malformed(self) -> dict[str, str]:
+        """Return what is wrong with the documents that supervisors pass over, by their ids."""
+        return read_controls(self._controls.find({"kind": {"$ne": "question"}}, sort=[("_id", 1)]))[1]
+
     def resize(self, workers: int | str | None, host: str = EVERYWHERE) -> None:
         """Have every supervisor on `host` keep `workers` workers: a number, "auto", or None for what it is configured.
 

@@ -51,6 +51,13 @@ def merge_live(old: Settings, new: Settings) -> Settings:
     )
 
 
+def waits_for_restart(key: str) -> bool:
+    """Tell whether a change of the dotted `key` waits for the next start."""
+    section, _, name = key.partition(".")
+    model = SECTIONS.get(section)
+    return model is not None and name in model.model_fields and needs_restart(model.model_fields[name])
+
+
 def _with_kept(old: Table, new: Table) -> Table:
     fields = type(new).model_fields
     return new.model_copy(update={key: getattr(old, key) for key, each in fields.items() if needs_restart(each)})

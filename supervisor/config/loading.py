@@ -19,6 +19,7 @@ from supervisor.config.fields import SECTIONS
 from supervisor.config.fields import Path as KeyPath
 from supervisor.config.file import MISSING, ConfigText, Identity, parse_toml, read_text
 from supervisor.config.problems import problem_lines
+from supervisor.config.provenance import Origin
 from supervisor.config.settings import Settings
 from supervisor.errors import ConfigError
 
@@ -37,13 +38,13 @@ class Overrides:
 class LoadedConfig:
     """A valid configuration and where it came from.
 
-    `path` is None when there is no file. `origins` maps each dotted key to "default", "file", "environment" or "flag".
+    `path` is None when there is no file. `origins` has what set each dotted key.
     `identity` is the state of the file that was read, so that a watcher knows what counts as a change.
     """
 
     settings: Settings
     path: Path | None
-    origins: dict[str, str]
+    origins: dict[str, Origin]
     warnings: list[str] = field(default_factory=list)
     identity: Identity = MISSING
     workers_without_flag: Any = None
@@ -115,7 +116,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _origins(settings: Settings, sources: Mapping[KeyPath, str]) -> dict[str, str]:
+def _origins(settings: Settings, sources: Mapping[KeyPath, str]) -> dict[str, Origin]:
     return {".".join(str(key) for key in path): _origin(path, is_set, sources) for path, is_set in _leaves(settings)}
 
 
@@ -129,13 +130,13 @@ def _leaves(settings: Settings) -> Iterator[tuple[KeyPath, bool]]:
     yield ("schedules",), "schedules" in settings.model_fields_set
 
 
-def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> str:
+def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> Origin:
     if not is_set:
-        return "default"
+        return Origin()
     name = next((name for known, name in sources.items() if known[: len(path)] == path), None)
     if name is None:
-        return "file"
-    return "flag" if name.startswith("--") else "environment"
+        return Origin("file")
+    return Origin("flag" if name.startswith("--") else "environment", name)
 
 
 def _warnings(settings: Settings, path: Path | None, unsafe: str) -> list[str]:

@@ -288,10 +288,37 @@ def test_check_is_content_with_what_is_well(command):
     command("init")
     done = command("check")
     assert (done.code, done.err) == (0, "")
-    assert [line.partition(": ")[2].partition(":")[0] for line in done.out.splitlines()] == [
+    passed = [line.partition(": ")[2] for line in done.out.splitlines() if line.startswith("ok: ")]
+    assert [line.partition(":")[0] for line in passed] == [
         "configuration", "handlers", "database", "indexes",
     ]  # fmt: skip
     assert command("check", "--json").json["ok"] is True
+
+
+def test_check_says_what_set_each_key_and_hides_what_is_secret(command, jobs: Jobs):
+    command.configure(http={"token": "s3cret"}, lease={"seconds": 45})
+    jobs.collection.database["controls"].insert_many([
+        {"_id": "pause:ok", "kind": "pause", "handler": "ok", "reason": "empty pages"},
+        {"_id": "resize:*", "kind": "resize", "host": "*", "workers": 3},
+        {"_id": "drain:*", "kind": "drain", "host": 7},
+    ])  # fmt: skip
+    environ = {"SUPERVISOR_RETRY__MAX_ATTEMPTS": "7"}
+    done = command("--workers", "9", "check", "--json", environ=environ)
+    assert "s3cret" not in done.out
+    said = {each["key"]: (each["value"], each["from"], each["name"]) for each in done.json["config"]}
+    assert (said["pool.workers"], said["lease.seconds"], said["http.token"], said["retry.max_attempts"]) == (
+        (9, "flag", "--workers"), (45, "file", ""), ("***", "file", ""),
+        (7, "environment", "SUPERVISOR_RETRY__MAX_ATTEMPTS"),
+    )  # fmt: skip
+    assert "retry.max_crashes" not in said, "that is at its default"
+    assert [(each["kind"], each["host"], each["workers"]) for each in done.json["controls"]] == [("resize", "*", 3)]
+    assert [each["reason"] for each in done.json["pauses"]] == ["empty pages"]
+    assert done.json["warnings"] == [
+        "controls: drain:* is passed over: host: is '7', must be the name of a host or \"*\""
+    ]
+    shown = command("--workers", "9", "check", environ=environ).out.splitlines()
+    assert any(line.split() == ["pool.workers", "9", "flag", "--workers"] for line in shown)
+    assert any(line.split()[:3] == ["resize", "3", "all"] for line in shown)
 
 
 def test_check_names_missing_indexes_of_a_collection_with_jobs(command, jobs: Jobs):

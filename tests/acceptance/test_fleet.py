@@ -62,6 +62,14 @@ def test_whoever_spoke_last_about_the_workers_wins_through_restarts(
 
     again.edit("pool", workers=4)
     until_sized(jobs, 4, "file")
+    again.edit("mongo", database="elsewhere")
+    again.edit("retry", backoff_s=0.3)
+    again.wait_for("config.needs_restart")
+    until(lambda: {"key": "retry.backoff_s", "value": 0.3, "from": "file"} in heartbeat(jobs)["config"])
+    told = {each["key"]: each["value"] for each in heartbeat(jobs)["config"]}
+    assert (told["pool.workers"], told["mongo.database"]) == (4, jobs.collection.database.name), "what is in force"
+    assert "pool.workers=4" in command("status").out
+    again.edit("mongo", database=jobs.collection.database.name)
     assert again.wait_for("resize.overruled")["workers"] == 1
     (noted,) = jobs.collection.database["controls"].find({"_id": f"resize:{HOST}"})
     assert (noted["workers"], noted["by"]) == (None, "config")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from supervisor.config.checks import Rate, parse_rate
 from supervisor.config.fields import SECTIONS
 from supervisor.config.loading import Overrides, load
+from supervisor.config.provenance import Origin
 from supervisor.config.settings import HttpSettings, LeaseSettings, Settings
 from supervisor.errors import ConfigError
 from supervisor.reference import configuration
@@ -31,7 +32,7 @@ def _in_an_empty_directory(tmp_path, monkeypatch):
 def test_without_a_file_everything_is_the_default():
     loaded = load(None, {}, Overrides())
     assert (loaded.settings, loaded.path, loaded.warnings) == (Settings(), None, [])
-    assert set(loaded.origins.values()) == {"default"}
+    assert set(loaded.origins.values()) == {Origin()}
 
 
 def test_the_file_in_the_working_directory_is_found():
@@ -55,12 +56,12 @@ def test_flag_wins_over_environment_over_file_over_default():
     pool = loaded.settings.pool
     assert (pool.workers, pool.claim, pool.kill_grace_s) == (4, ("b", "c"), 9.0)
     assert (loaded.settings.mongo.uri, loaded.settings.mongo.database) == ("mongodb://db", "mine")
-    assert {key: origin for key, origin in loaded.origins.items() if origin != "default"} == {
-        "mongo.uri": "flag",
-        "mongo.database": "file",
-        "pool.workers": "flag",
-        "pool.claim": "environment",
-        "pool.kill_grace_s": "file",
+    assert {key: origin for key, origin in loaded.origins.items() if origin != Origin()} == {
+        "mongo.uri": Origin("flag", "--mongo"),
+        "mongo.database": Origin("file"),
+        "pool.workers": Origin("flag", "--workers"),
+        "pool.claim": Origin("environment", "SUPERVISOR_POOL__CLAIM"),
+        "pool.kill_grace_s": Origin("file"),
     }
 
 
@@ -84,8 +85,8 @@ def test_the_environment_is_text_and_becomes_the_type_of_its_key():
     assert (found.http.enabled, found.http.token.get_secret_value(), found.mongo.database) == (True, "123", "1")
     assert (ocr.rate, ocr.timeout_s, ocr.max_running) == ("100/min", 5.0, 4)
     assert ocr.settings == {"roots": ["/b"], "mode": "fast", "deep": {"name": "plain words"}}
-    assert loaded.origins["handlers.ocr.settings"] == "environment"
-    assert loaded.origins["handlers.ocr.max_running"] == "file"
+    assert loaded.origins["handlers.ocr.settings"].kind == "environment"
+    assert loaded.origins["handlers.ocr.max_running"].kind == "file"
 
 
 def test_other_variables_are_somebody_elses():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from supervisor.cli.fleet import in_force
+from supervisor.cli.in_force import effective
 from supervisor.core.fleet import Drain, Resize, drain_of, resize_of, to_drain, to_resize
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -73,5 +73,5 @@ def test_of_other_hosts_nothing_holds_here():
 def test_a_listing_shows_what_is_in_force_only():
     everywhere = Resize("*", 4, at=NOON)
     older, newer = Resize("a", 1, at=NOON - timedelta(hours=1)), Resize("b", None, "config", LATER)
-    assert in_force([everywhere, older, newer]) == [everywhere, newer]
-    assert in_force([Resize("*", None, at=NOON), newer]) == [], "as configured, where nothing else was said"
+    assert effective([everywhere, older, newer]) == [everywhere, newer]
+    assert effective([Resize("*", None, at=NOON), newer]) == [], "as configured, where nothing else was said"
