@@ -1,8 +1,8 @@
 """A database that is full, takes our password away, or loses its power; and clocks of supervisors that are wrong."""
 
+import contextlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pymongo.errors import PyMongoError
 from pymongo.write_concern import WriteConcern
 
 from tests.support.mongo import RunningMongod, faked_clock, start_mongod
+from tests.support.small_disks import small_disk, write_all
 from tests.support.supervising import Document, Jobs, RunningSupervisor, configuration, jobs_in
 from tests.support.until import until
 
@@ -26,26 +27,16 @@ def ends(jobs: Jobs, job_id: object) -> tuple[str, int, int]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own that is small."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", f"size={DISK_MB}m") as folder:
+        yield folder
 
 
 def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
-    small_disk: Path, tmp_path: Path, mongod: RunningMongod
+    disk: Path, tmp_path: Path, mongod: RunningMongod
 ) -> None:
-    full = start_mongod(small_disk)
+    full = start_mongod(disk)
     supervisor = RunningSupervisor(
         tmp_path / "supervisor", configuration(full.uri, "full", lease={"seconds": 60})
     ).start()
@@ -53,7 +44,7 @@ def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
         with jobs_in(full.uri, "full") as jobs:
             running = jobs.insert("waits_for_file", {"path": str(tmp_path / "go")})
             supervisor.wait_for("job.started")
-            ballast = small_disk / "ballast"
+            ballast = disk / "ballast"
             until(lambda: is_refused(full, ballast), 20, "mongod to have no room")
             (tmp_path / "go").touch()
             supervisor.wait_for("database.unavailable", timeout_s=20)
@@ -68,23 +59,13 @@ def test_a_full_disk_pauses_the_claims_and_is_over_when_there_is_space(
         full.stop()
 
 
-def fill(ballast: Path) -> None:
-    """Write until there is no room left."""
-    with ballast.open("ab") as file:
-        try:
-            while True:
-                file.write(b"x" * (1 << 16))
-                file.flush()
-        except OSError:
-            return
-
-
 def is_refused(full: RunningMongod, ballast: Path) -> bool:
     """Fill the disk and write; tell whether mongod refuses even a little, or has ended.
 
     It frees a little now and then, and its journal has room for small writes when there is none for large ones.
     """
-    fill(ballast)
+    with contextlib.suppress(OSError):
+        write_all(ballast)
     return all(not write(full, size) for size in (1 << 20, 1 << 20, 100)) or not full.alive()
 
 

@@ -1,6 +1,5 @@
 """Workers that die in the middle of something, that spoil their process, or that the system cannot give us."""
 
-import contextlib
 import itertools
 import os
 import random
@@ -165,21 +164,19 @@ def test_kills_and_resizes_leak_nothing(start: StartSupervisor, mongo_uri: str, 
                 until(lambda workers=workers: _slots(jobs) == ["idle"] * workers, 20, f"{workers} idle slots")
 
         workout(10)
-        pipes, threads = _pipes(supervisor), process.num_threads()
+        held, rss_mb = _descriptors(process), process.memory_info().rss >> 20
         workout(30)
-        until(lambda: _pipes(supervisor) <= pipes, 10, "as few pipes as before")
-        assert process.num_threads() < threads + 10, "not one more for each worker; pools of the driver's may grow"
+        until(lambda: _descriptors(process) == held, 10, f"{held} descriptors as before")
+        helpers = min(32, (os.cpu_count() or 1) + 4)  # the event loop's own, started one by one
+        until(lambda: process.num_threads() <= 1 + 2 * 2 + helpers, 10, "the main thread's and two for each worker")
+        assert process.memory_info().rss >> 20 <= rss_mb + 10
         shared = [path for path in Path("/dev/shm").iterdir() if f"-{supervisor.pid}-" in path.name]
         assert not shared
 
 
-def _pipes(supervisor: RunningSupervisor) -> int:
-    """What a worker costs in descriptors; connections to the database come and go."""
-    links = []
-    for path in Path(f"/proc/{supervisor.pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            links.append(str(path.readlink()))
-    return sum(link.startswith("pipe:") or "pidfd" in link for link in links)
+def _descriptors(process: psutil.Process) -> int:
+    """All but the connections to the database, of which a pool keeps as many as it once had use for."""
+    return process.num_fds() - len(process.net_connections("inet"))
 
 
 def _slots(jobs: Jobs) -> list[str]:

@@ -57,6 +57,8 @@ class RunningSupervisor:
     environ: dict[str, str] = field(default_factory=dict)
     module: str = "supervisor"
     """What is run; a program of a test's own ends in supervisor.__main__.run."""
+    within: tuple[str, ...] = ()
+    """A command that ends by becoming the one that follows it: it starts in surroundings of its own."""
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,8 @@ class RunningSupervisor:
         self.write_config(self.config)
 
     def start(self, *, ready: bool = True) -> "RunningSupervisor":
-        command = [sys.executable, "-m", self.module, "--config", str(self.config_path), *self.arguments]
+        command = [*self.within, sys.executable, "-m", self.module]
+        command += ["--config", str(self.config_path), *self.arguments]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
