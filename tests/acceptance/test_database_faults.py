@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +119,46 @@ def test_a_password_that_is_taken_away_stops_the_claims_and_then_the_supervisor(
             assert SECRET not in supervisor.output()
         finally:
             supervisor.end()
+
+
+def certify(folder: Path, name: str) -> Path:
+    """Make a key and a certificate for this machine that nobody but itself vouches for; return the certificate."""
+    key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
+    made = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", *made, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    (folder / f"{name}.pem").write_text(key.read_text() + certificate.read_text())
+    return certificate
+
+
+def test_a_certificate_that_cannot_be_trusted_is_not_and_its_successor_is(tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    trusted, served = certify(tmp_path, "trusted"), tmp_path / "served.pem"
+    certify(tmp_path, "stranger")
+    shutil.copy(tmp_path / "trusted.pem", served)
+    mongod = start_mongod(tmp_path, ["--tlsMode", "preferTLS", "--tlsCertificateKeyFile", str(served)])
+    config = configuration(f"{mongod.uri}&tls=true&tlsCAFile={trusted}", "encrypted", mongo={"wait_s": 1})
+    supervisor, late = (RunningSupervisor(tmp_path / name, config) for name in ("supervisor", "late"))
+    supervisor.start()
+    try:
+        with jobs_in(mongod.uri, "encrypted") as jobs:
+            assert jobs.run("ok")["status"] == "completed"
+            shutil.copy(tmp_path / "stranger.pem", served)
+            mongod.restart()
+            waiting = jobs.insert("ok")
+            assert "certificate verify failed" in supervisor.wait_for("database.unavailable", timeout_s=20)["reason"]
+            assert late.start(ready=False).process.wait(20) == 3
+            assert "certificate verify failed" in late.output().splitlines()[-1]
+            assert jobs.get(waiting)["status"] == "pending"
+            assert psutil.Process(supervisor.pid).cpu_percent(1) < 50, "it does not run in circles"
+            shutil.copy(tmp_path / "trusted.pem", served)
+            mongod.restart()
+            assert ends(jobs, waiting) == ("completed", 1, 1)
+        assert supervisor.stop() == 0
+    finally:
+        supervisor.end()
+        mongod.stop()
 
 
 def test_after_a_loss_of_power_everything_goes_on_whatever_comes_back_first(tmp_path: Path) -> None:
