@@ -29,6 +29,7 @@ types: $(READY)
 bench: $(READY) ## measure, and print ratios to the raw limits
 	$(BIN)/python -m bench.ocr_overhead
 	$(BIN)/python -m bench.recovery
+	$(BIN)/python -m bench.producers
 
 chaos: $(READY) ## kill everything at random and look for what is lost; SCALE=0.2 for a part of it, SEED=N for one again
 	$(BIN)/python -m tests.chaos --scale $(SCALE) $(if $(SEED),--seed $(SEED))

@@ -19,6 +19,7 @@ import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -64,9 +65,15 @@ class HandlerSpec:
         Raises PayloadError with one line that names the field, the value and what is allowed.
         """
         try:
-            return TypeAdapter(self.payload_type).validate_python(dict(payload))
+            return _adapter(self.payload_type).validate_python(dict(payload))
         except ValidationError as error:
             raise PayloadError(describe_validation_error(error)) from None
+
+
+@cache
+def _adapter(payload_type: Any) -> TypeAdapter[Any]:
+    """Building one takes longer than validating a payload."""
+    return TypeAdapter(payload_type)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.client.calls import Steps, call
-from supervisor.client.operations import Operations
+from supervisor.client.operations import Made, Operations
 from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
 from supervisor.core.job import ENDED, Status
 from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UnknownHandlerError, UsageError
@@ -46,7 +46,7 @@ def make(
     return progress({**fields, "_id": batch_id}, {}, 0)
 
 
-def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> list[Document]:
+def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> list[Made]:
     now, made = datetime.now(UTC), []
     for number, job in enumerate(jobs):
         try:
@@ -62,7 +62,7 @@ def _checked_end(operations: Operations, batch_id: Any, on_end: Mapping[str, Any
     """Return the job at the end, checked as it will be, with what it is enqueued with then left out."""
     payload = {**(on_end.get("payload") or {}), "batch_id": batch_id}
     try:
-        made = operations.checked_fields({**on_end, "payload": payload}, datetime.now(UTC))
+        made, _ = operations.checked_fields({**on_end, "payload": payload}, datetime.now(UTC))
     except (UsageError, PayloadError, UnknownHandlerError) as error:
         raise type(error)(f"on_end: {error}") from None
     return {name: value for name, value in made.items() if name not in ("status", "created_at")}

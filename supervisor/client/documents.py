@@ -63,33 +63,60 @@ def job_document(
     return {
         "_id": fields.pop("job_id", None) or ObjectId(),
         "handler": handler,
-        "payload": payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {}),
+        "payload": plain_payload(payload),
         "status": Status.PENDING.value,
         "created_at": created_at,
         **fields,
     }
 
 
-def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb: int) -> None:
-    """Raise what is wrong with a new job, before it gets to the database.
+def plain_payload(payload: Mapping[str, Any] | BaseModel | None) -> dict[str, Any]:
+    """Return a payload as it is stored."""
+    return payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {})
+
+
+def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb: int) -> bytes:
+    """Return a new job as BSON, or raise what is wrong with it, before it gets to the database.
 
     UsageError for a field of a wrong type, UnknownHandlerError, PayloadError for what the handler's model refuses or
     what is larger than `payload_kb`. Without a registry every handler is taken on trust.
     """
     if problem := find_problem(document):
         raise UsageError(problem)
-    check_size(document["payload"], payload_kb)
-    _check_storable(document)
+    data = encoded(document, payload_kb)
     if registry is not None:
         _check_payload(document["handler"], document["payload"], registry)
         for follower in document.get("then") or ():
             # what the supervisor will add; a model that refuses it would fail only when its parent is done
             payload = {**(follower.get("payload") or {}), "parent_job_id": document["_id"]}
             _check_payload(follower["handler"], payload, registry)
+    return data
+
+
+def check_payload(handler: str, payload: Mapping[str, Any], registry: Registry | None) -> None:
+    """Raise PayloadError for a payload that the handler's model refuses, UnknownHandlerError."""
+    if registry is not None:
+        _check_payload(handler, payload, registry)
+
+
+def encoded(document: Mapping[str, Any], payload_kb: int) -> bytes:
+    """Return a job as BSON.
+
+    Raises PayloadError for a payload that BSON cannot hold, or that is larger than `payload_kb`; UsageError for other
+    fields that it cannot hold, such as a key typed in another encoding than UTF-8.
+    """
+    try:
+        data = bson.encode(document)
+    except _NOT_STORABLE:
+        check_size(document["payload"], payload_kb)
+        _check_storable(document)
+        raise
+    if len(data) > payload_kb * 1024:  # else the payload alone is not larger either
+        check_size(document["payload"], payload_kb)
+    return data
 
 
 def _check_storable(document: Mapping[str, Any]) -> None:
-    """Raise UsageError for fields that BSON cannot hold, such as a key typed in another encoding than UTF-8."""
     for name, value in document.items():
         try:
             bson.encode({name: value})

@@ -7,7 +7,7 @@ from datetime import datetime
 from types import NoneType
 from typing import Any, Protocol, TypeVar, cast
 
-import bson
+from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pydantic import BaseModel
 from pymongo import UpdateMany
@@ -27,6 +27,8 @@ from supervisor.store.presence import COLLECTION as SUPERVISORS
 
 Document = dict[str, Any]
 Documents = list[Document]
+Made = tuple[Document, bytes]
+"""A new job, and its BSON, which is made once."""
 Payload = Mapping[str, Any] | BaseModel | None
 Model_contra = TypeVar("Model_contra", contravariant=True)
 
@@ -68,11 +70,13 @@ class Operations:
 
     def checked(self, handler: str | Callable[..., Any], payload: Payload, options: JobOptions, now: datetime) -> Any:
         """Return the document of a new job; raises UsageError, UnknownHandlerError or PayloadError."""
-        document = documents.job_document(self.name_of(handler), payload, options, now)
-        documents.check_job(document, self._registry, self.payload_kb)
-        return document
+        return self._made(self.name_of(handler), payload, options, now)[0]
 
-    def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> Document:
+    def _made(self, handler: str, payload: Payload, options: JobOptions, now: datetime) -> Made:
+        document = documents.job_document(handler, payload, options, now)
+        return document, documents.check_job(document, self._registry, self.payload_kb)
+
+    def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> Made:
         """Return the document of a job given as `{handler, payload, …}` with the producer's fields; raises the same."""
         options = {("job_id" if name == "_id" else name): value for name, value in fields.items()}
         handler, payload = options.pop("handler", None), options.pop("payload", None)
@@ -82,20 +86,27 @@ class Operations:
             raise UsageError(f"payload: is {payload!r:.80}, must be a document")
         if unknown := sorted(set(options) - set(JobOptions.__annotations__)):
             raise UsageError(f"{unknown[0]}: no such field; allowed are handler, payload, {_OPTIONS}")
-        document: Document = self.checked(handler, payload, cast(JobOptions, options), now)
-        return document
+        return self._made(handler, payload, cast(JobOptions, options), now)
 
     def checked_many(
         self, handler: str | Callable[..., Any], payloads: Iterable[Payload], options: JobOptions, now: datetime
-    ) -> list[Document]:
+    ) -> list[Made]:
         """Return the documents of jobs that differ in their payload only; a PayloadError names which is wrong."""
         for single in ("job_id", "unique_key"):
             if options.get(single) is not None:
                 raise UsageError(f"{single}: many jobs cannot have the same one")
-        made: list[Document] = []
+        name, made = self.name_of(handler), list[Made]()
+        rest: Document = {}
         for number, payload in enumerate(payloads):
             try:
-                made.append(self.checked(handler, payload, options, now))
+                if not rest:  # what all have in common is checked once
+                    first = self._made(name, payload, options, now)
+                    rest = {field: value for field, value in first[0].items() if field not in ("_id", "payload")}
+                    made.append(first)
+                    continue
+                document = {**rest, "_id": ObjectId(), "payload": documents.plain_payload(payload)}
+                documents.check_payload(name, document["payload"], self._registry)
+                made.append((document, documents.encoded(document, self.payload_kb)))
             except PayloadError as error:
                 raise PayloadError(f"payloads[{number}]: {error}") from None
         return made
@@ -109,7 +120,7 @@ class Operations:
             raise (yield from self.taken(error, document)) from None
         return document["_id"]
 
-    def enqueue_many(self, jobs: Sequence[Document], session: Any = None) -> Steps[list[Any]]:
+    def enqueue_many(self, jobs: Sequence[Made], session: Any = None) -> Steps[list[Any]]:
         """Insert jobs, in as few calls as the deadline of a call allows, and return their ids in order.
 
         Raises JobStateError where the id or the `unique_key` of some is taken; all others are inserted then.
@@ -128,7 +139,7 @@ class Operations:
         if refused:
             first, some = refused[0], f"{len(refused)} of {len(jobs)} jobs are there already and were not enqueued"
             raise JobStateError(f"{some}; the first: {first.get('unique_key') or first['_id']}")
-        return [job["_id"] for job in jobs]
+        return [job["_id"] for job, _ in jobs]
 
     def name_files(self, jobs: Sequence[Document], session: Any = None) -> Steps[None]:
         """Let the files that jobs name belong to them; before the jobs are there, so that no file is ever without."""
@@ -213,12 +224,11 @@ class Operations:
         return JobStateError(f"a job with unique_key {key!r} is already pending or processing{found}")
 
 
-def _chunks(jobs: Iterable[Document]) -> Iterator[list[tuple[Document, bytes]]]:
-    """Group jobs so that each group is inserted in one call; each comes with its bytes, which are made once."""
-    chunk: list[tuple[Document, bytes]] = []
+def _chunks(jobs: Iterable[Made]) -> Iterator[list[Made]]:
+    """Group jobs so that each group is inserted in one call."""
+    chunk: list[Made] = []
     size = 0
-    for job in jobs:
-        data = bson.encode(job)
+    for job, data in jobs:
         if chunk and (len(chunk) >= CHUNK_JOBS or size + len(data) > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
