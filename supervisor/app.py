@@ -40,7 +40,8 @@ from supervisor.heartbeat import Heartbeat
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
 from supervisor.pool import forkserver
-from supervisor.pool.pool import PoolLimits, WorkerPool
+from supervisor.pool.limits import PoolLimits
+from supervisor.pool.pool import WorkerPool
 from supervisor.pulse import Pulse
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder

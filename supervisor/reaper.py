@@ -32,6 +32,7 @@ from supervisor.store.retention import RetentionStore
 log = structlog.get_logger("supervisor.reaper")
 
 RETENTION_EVERY_S = 3600.0
+STEP_S = 0.5
 SWEEP_EVERY_ROUNDS = 12
 """The look for documents that no claim can meet reads the index of all pending jobs."""
 SILENT_S = 600.0
@@ -63,12 +64,18 @@ class Reaper:
     async def run(self) -> None:
         """Make rounds until cancelled."""
         while True:
-            # spread over the supervisors, which tend to be started together
-            await asyncio.sleep(self._live.settings.lease.reap_every_s * (0.6 + 0.3 * self._random()))
+            await self._until_due()
             try:
                 await self.round()
             except PyMongoError as error:
                 log.warning("reaper.failed", reason=first_line(error))
+
+    async def _until_due(self) -> None:
+        """Wait for about `lease.reap_every_s`, in steps, since an edit may shorten it meanwhile."""
+        begun = time.monotonic()
+        share = 0.6 + 0.3 * self._random()  # spread over the supervisors, which tend to be started together
+        while (left := begun + self._live.settings.lease.reap_every_s * share - time.monotonic()) > 0:  # noqa: ASYNC110 - an edit rings no bell
+            await asyncio.sleep(min(left, STEP_S))
 
     async def round(self) -> None:
         """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""

@@ -31,7 +31,8 @@ from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
 from supervisor.pool.attempt import StopReason
-from supervisor.pool.pool import PoolLimits, WorkerPool
+from supervisor.pool.limits import PoolLimits
+from supervisor.pool.pool import WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.service_manager import ServiceManager
@@ -174,8 +175,8 @@ class Supervisor:
     def _apply(self, settings: Settings) -> None:
         self._parts.live.config = [each.document() for each in set_keys(settings, self._origins)]
         pool = settings.pool
-        self._parts.pool.limits = PoolLimits(
-            pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb
+        self._parts.pool.limit(
+            PoolLimits(pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb)
         )
         self._parts.wakeup.ring()  # a cap or a claim list may have opened
 

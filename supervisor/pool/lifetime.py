@@ -21,11 +21,18 @@ class Lifetime:
     """The life of one worker. `jitter` is a factor around 1; a limit of 0 never ends it."""
 
     def __init__(self, max_jobs: int, max_growth_mb: int, jitter: float) -> None:
-        self._most_jobs = max(1, round(max_jobs * jitter)) if max_jobs else 0
-        self._most_mb = max_growth_mb * jitter
+        self._jitter = jitter
+        self._most_jobs = 0
+        self._most_mb = 0.0
+        self.limit(max_jobs, max_growth_mb)
         self._settled: Footprint | None = None
         self.outgrown: str | None = None
         """What it has gathered too much of, in words."""
+
+    def limit(self, max_jobs: int, max_growth_mb: int) -> None:
+        """Set other limits, for a worker that has begun to serve, too."""
+        self._most_jobs = max(1, round(max_jobs * self._jitter)) if max_jobs else 0
+        self._most_mb = max_growth_mb * self._jitter
 
     def look(self, jobs_done: int, footprint: Callable[[], Footprint | None]) -> None:
         """Look at the worker after its job number `jobs_done`, now and then."""

@@ -23,6 +23,7 @@ from supervisor.pool import forkserver
 from supervisor.pool.attempt import JobListener, StopReason
 from supervisor.pool.evidence import Witness
 from supervisor.pool.lifetime import Lifetime
+from supervisor.pool.limits import PoolLimits
 from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
 from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
@@ -39,16 +40,6 @@ SPAWN_LIMIT_S = 10.0
 """For the fork server to make a process, once it has loaded its modules."""
 STARTS_AT_ONCE = 2
 """Workers started at the same time: growing from 1 to 64 must not take the machine away from running jobs."""
-
-
-@dataclass(frozen=True)
-class PoolLimits:
-    """What of the configuration the pool applies; all of it can change while it runs."""
-
-    max_jobs_per_worker: int = 1000
-    max_growth_mb: int = 512
-    kill_grace_s: float = 2.0
-    log_kb: int = 64
 
 
 @dataclass
@@ -102,6 +93,13 @@ class WorkerPool:
         """Set the wanted number of slots; running jobs are never cut short by it."""
         self._desired = max(0, workers)
         self._resized.set()
+
+    def limit(self, limits: PoolLimits) -> None:
+        """Apply other limits; a worker that has served long enough by them is replaced now, or after its job."""
+        self.limits = limits
+        for entry in self._slots.values():
+            entry.lifetime.limit(limits.max_jobs_per_worker, limits.max_growth_mb)
+            self._look_at(entry)
 
     def wind_down(self) -> None:
         """Start no more workers and end those that have no job, whatever is wanted."""

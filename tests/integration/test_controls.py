@@ -15,7 +15,8 @@ from supervisor.core.fleet import Drain, Resize
 from supervisor.draining import Draining
 from supervisor.errors import JobStateError
 from supervisor.live import Live
-from supervisor.pool.pool import PoolLimits, WorkerPool
+from supervisor.pool.limits import PoolLimits
+from supervisor.pool.pool import WorkerPool
 from supervisor.sizing import Sizing
 from supervisor.store.claims import Owner
 from supervisor.store.connection import connect

@@ -17,7 +17,8 @@ from supervisor import logs
 from supervisor.config.settings import Settings
 from supervisor.pool import forkserver
 from supervisor.pool.attempt import StopReason
-from supervisor.pool.pool import PoolLimits, WorkerPool
+from supervisor.pool.limits import PoolLimits
+from supervisor.pool.pool import WorkerPool
 from supervisor.worker.wire import Call
 
 HANDLERS = ("tests.support.misbehaving",)

@@ -52,3 +52,12 @@ def test_what_it_gathers_later_ends_it_and_is_named(footprint, reason):
 
 def test_a_worker_that_is_gone_is_judged_by_nothing():
     assert served(Lifetime(0, 1, 1.0), 100, lambda _: None) is None
+
+
+def test_other_limits_apply_to_a_worker_that_serves_already():
+    lifetime = Lifetime(1000, 0, 0.9)
+    assert served(lifetime, 300) is None
+    lifetime.limit(200, 0)
+    assert lifetime.is_over(300)
+    lifetime.limit(0, 0)
+    assert not lifetime.is_over(300)

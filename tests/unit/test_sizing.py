@@ -10,7 +10,8 @@ from supervisor.config.cores import usable_cores
 from supervisor.config.settings import Settings
 from supervisor.core.fleet import CONFIG, Resize
 from supervisor.live import Live
-from supervisor.pool.pool import PoolLimits, WorkerPool
+from supervisor.pool.limits import PoolLimits
+from supervisor.pool.pool import WorkerPool
 from supervisor.sizing import Sizing
 from tests.support.jobs import half
 

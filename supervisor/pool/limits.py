@@ -1,0 +1,15 @@
+"""What of the configuration the pool applies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PoolLimits:
+    """All of it can change while the pool runs: the first two at once, the others with each slot's next job."""
+
+    max_jobs_per_worker: int = 1000
+    max_growth_mb: int = 512
+    kill_grace_s: float = 2.0
+    log_kb: int = 64
