@@ -29,6 +29,7 @@ from supervisor.cli.running import stack
 from supervisor.cli.session import Session
 from supervisor.cli.status import status
 from supervisor.cli.systemd_unit import systemd_unit
+from supervisor.cli.top.command import top
 from supervisor.cli.why import why
 from supervisor.errors import ConfigError, SupervisorError
 
@@ -71,6 +72,7 @@ COMMANDS = (
     logs,
     autopsy,
     status,
+    top,
     init,
     check,
     health,

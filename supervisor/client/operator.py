@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
 from supervisor.client import documents
+from supervisor.client.backlog import Backlog, backlog_pipeline, to_backlogs
 from supervisor.client.controls import Controls
 from supervisor.client.facts import facts_of, read_job
 from supervisor.client.filters import Filters, listing
@@ -43,6 +45,14 @@ class OperatorQueue(Queue):
         """Return the database's own time; ages are counted by it."""
         local: datetime = self._database.client.admin.command("hello")["localTime"]
         return local if local.tzinfo else local.replace(tzinfo=UTC)
+
+    def backlogs(self) -> dict[str, Backlog]:
+        """Return for each handler how many jobs wait, run and have failed, and how long the oldest waits."""
+        return to_backlogs(self._jobs.aggregate(backlog_pipeline()))
+
+    def progress(self, job_ids: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return `{_id, attempt, progress}` of jobs."""
+        return list(self._jobs.find({"_id": {"$in": list(job_ids)}}, {"attempt": 1, "progress": 1}))
 
     @property
     def controls(self) -> Controls:
