@@ -22,7 +22,8 @@ class CleanupPayload(BaseModel):
 def cleanup(_payload: CleanupPayload, job: JobContext) -> dict[str, Any]:
     """Delete ended jobs past their retention with their files, and files that belong to nobody.
 
-    Returns {"deleted": {"completed": n, "failed": n, "orphaned_files": n}}, the cancelled counted with the failed.
+    Returns {"deleted": {"completed", "failed", "orphaned_files", "batches", "markers"}}, each a number; the cancelled
+    count with the failed, `batches` had no job left, and `markers` are those of `job.once`.
     """
     deleted = job.link.apply_retention()
     job.log.info("retention applied", **deleted)

@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.service_manager import ServiceManager
+from supervisor.side_effects import SideEffects
 from supervisor.sizing import Sizing
 from supervisor.status_line import StatusLine
 from supervisor.store import schema
@@ -198,7 +200,9 @@ async def _build(loaded: LoadedConfig, database: Database, around: Surroundings)
     controls = Controls(live, pool, control_store, controls_alarm, Heeders(sizing, draining, wakeup.ring))
     batches = Batches(BatchStore(database, collection))
     on_recorded = _tellers(live, controls, batches, wakeup)
-    services = Services(owner, pool, recorder, results, FileStore(database, collection), retention, rng, on_recorded)
+    side_effects = SideEffects(database, collection, owner, REGISTRY, lambda: datetime.now(UTC))
+    files = FileStore(database, collection)
+    services = Services(owner, pool, recorder, results, files, retention, side_effects, rng, on_recorded)
     reaper = Reaper(live, leases, results, Candidates(database, collection), presence, rng)
     log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
     await _take_over(reaper, me["host"])

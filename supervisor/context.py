@@ -6,13 +6,19 @@ the parent's result) it asks the supervisor over the worker's control channel.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, BinaryIO, Protocol
 
 import structlog
+
+from supervisor.errors import JobStateError
+
+_BUSY_S = 0.5
+"""Between two looks whether another job has left the block of a `once`."""
 
 
 class SupervisorLink(Protocol):
@@ -29,6 +35,15 @@ class SupervisorLink(Protocol):
 
     def parent_result(self) -> dict[str, Any]:
         """Return the result of the job named by `payload.parent_job_id`; raises PermanentError `not_found`."""
+
+    def begin_once(self, key: str) -> str:
+        """Begin the marker `key`; returns a `supervisor.store.once.Standing`."""
+
+    def end_once(self, key: str, *, happened: bool) -> None:
+        """Say whether what the marker stands for has happened."""
+
+    def enqueue(self, fields: dict[str, Any], key: str | None) -> Any:
+        """Insert a job and return its id; under a `key`, once for all attempts of this job."""
 
     def apply_retention(self) -> dict[str, int]:
         """Delete ended jobs past their retention now; return how many of each kind."""
@@ -76,3 +91,41 @@ class JobContext:
     def parent_result(self) -> dict[str, Any]:
         """Return the result of the job whose `then` made this one (`payload.parent_job_id`)."""
         return self.link.parent_result()
+
+    @contextlib.contextmanager
+    def once(self, key: str, *, at_most: bool = False) -> Iterator[bool]:
+        """Tell whether to do something that should happen once, and remember that it has happened.
+
+            with job.once(f"welcome:{user_id}") as todo:
+                if todo:
+                    send_mail()
+
+        `key` is the same for all jobs and attempts. It is True for the first that asks, and False once a block under
+        it has ended without an exception. After an exception the next one does it. Where an attempt died inside, or
+        was stopped, nobody knows whether it happened: then it is True again, or False with `at_most`.
+
+        Waits while another job is inside the block. Raises JobStateError where this attempt has lost its lease.
+        """
+        while (standing := self.link.begin_once(key)) == "busy":
+            time.sleep(_BUSY_S)
+        if standing == "lost":
+            raise JobStateError(f"this attempt has lost its lease; it must not do {key!r}")
+        todo = standing == "first" or (standing == "unknown" and not at_most)
+        try:
+            yield todo
+        except Exception:
+            if todo:
+                self.link.end_once(key, happened=False)
+            raise
+        if todo:
+            self.link.end_once(key, happened=True)
+
+    def enqueue(
+        self, handler: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, **fields: Any
+    ) -> Any:
+        """Insert another job and return its id; `fields` are the producer's.
+
+        Without a `key`, each attempt inserts one of its own. Under a `key`, all attempts of this job together insert
+        one. Raises UsageError, UnknownHandlerError, PayloadError or JobStateError as a queue does.
+        """
+        return self.link.enqueue({"handler": handler, "payload": dict(payload or {}), **fields}, key)

@@ -23,6 +23,7 @@ from supervisor.limits import HandlerLimits, timeout_of
 from supervisor.pool.attempt import StopReason
 from supervisor.pool.pool import WorkerPool
 from supervisor.recorder import Recorder
+from supervisor.side_effects import SideEffects
 from supervisor.store.claims import Claim, Owner
 from supervisor.store.files import FileStore
 from supervisor.store.patience import first_line, until_answered
@@ -46,6 +47,7 @@ class Services:
     results: ResultStore
     files: FileStore
     retention: RetentionStore
+    side_effects: SideEffects
     random: Callable[[], float]
     on_recorded: Callable[[Transition], None]
 
@@ -198,6 +200,9 @@ class Execution:
             case "parent_result":
                 found = await files.parent_result(request["job_id"], target)
                 return {"file": target.name if found else None}
+            case "begin_once" | "end_once" | "enqueue":
+                payload_kb = self.settings.limits.payload_kb
+                return await self.services.side_effects.serve(request, self.claim.job, payload_kb)
             case "apply_retention":
                 return {"deleted": await self.services.retention.apply(self.settings.retention)}
             case other:

@@ -180,6 +180,7 @@ class RetentionSettings(Table):
 
     completed_days: Days = Field(default=7, description="Days to keep completed jobs; 0 = keep for ever.")
     failed_days: Days = Field(default=30, description="Days to keep failed and cancelled jobs; 0 = keep for ever.")
+    once_days: Days = Field(default=90, description="Days to remember what `job.once` has seen happen; 0 = for ever.")
 
 
 class LimitsSettings(Table):

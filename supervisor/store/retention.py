@@ -14,6 +14,7 @@ from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind
 from supervisor.store.batches import BatchStore
 from supervisor.store.files import BUCKET
+from supervisor.store.once import OnceStore
 from supervisor.store.orphans import OrphanStore
 
 _AT_ONCE = 500
@@ -30,10 +31,11 @@ class RetentionStore:
         self._files = AsyncGridFSBucket(database, bucket_name=BUCKET)
         self._orphans = OrphanStore(database, collection)
         self._batches = BatchStore(database, collection)
+        self._once = OnceStore(database, collection)
 
     async def apply(self, retention: RetentionSettings) -> dict[str, int]:
-        """Delete jobs older than `retention` says; return how many of each kind, how many files were nobody's, and
-        how many batches had no job left.
+        """Delete jobs older than `retention` says; return how many of each kind, how many files were nobody's,
+        how many batches had no job left, and how many markers of `job.once` were old.
 
         Raises PyMongoError.
         """
@@ -42,6 +44,7 @@ class RetentionStore:
             "failed": await self._delete([Status.FAILED, Status.CANCELLED], retention.failed_days),
             "orphaned_files": await self._orphans.sweep(),
             "batches": await self._batches.forget_empty(_EMPTY_BATCH_DAYS),
+            "markers": await self._once.forget(retention.once_days) if retention.once_days else 0,
         }
 
     async def _delete(self, statuses: list[Status], days: float) -> int:

@@ -32,6 +32,11 @@ class InlineLink:
     progress: list[tuple[float, float | None, str | None]] = field(default_factory=list)
     """What the handler has reported."""
 
+    done: set[str] = field(default_factory=set)
+    """The keys of `job.once` under which something has happened."""
+    enqueued: list[Document] = field(default_factory=list)
+    """The jobs that the handler has enqueued, as it gave them."""
+
     def report_progress(self, done: float, total: float | None, message: str | None) -> None:
         """Keep a report."""
         self.progress.append((done, total, message))
@@ -53,6 +58,22 @@ class InlineLink:
         if self.parent is None:
             raise PermanentError("the payload names no parent_job_id", code="not_found")
         return self.parent
+
+    def begin_once(self, key: str) -> str:
+        """Begin a marker in `done`."""
+        return "done" if key in self.done else "first"
+
+    def end_once(self, key: str, *, happened: bool) -> None:
+        """Keep what has happened."""
+        if happened:
+            self.done.add(key)
+
+    def enqueue(self, fields: Document, key: str | None) -> Any:
+        """Add to `enqueued`, under a key once."""
+        known = [number for number, each in enumerate(self.enqueued) if key is not None and each.get("key") == key]
+        if not known:
+            self.enqueued.append({**fields, "key": key} if key is not None else fields)
+        return f"inline-{known[0] + 1 if known else len(self.enqueued)}"
 
     def apply_retention(self) -> dict[str, int]:
         """Delete nothing: there is no database."""

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import bson
 from bson import json_util
 
-from supervisor.errors import JobStopped, PermanentError
+from supervisor import errors
+from supervisor.errors import JobStopped, PermanentError, SupervisorError
 from supervisor.worker.wire import LENGTH_BYTES, frame, frame_length
 
 PROGRESS_EVERY_S = 0.1
@@ -137,6 +138,18 @@ class ChildLink:
         with self._open(reply, f"no completed job has the id {self.parent_job_id!r}") as file:
             return dict(json_util.loads(file.read().decode("utf-8")) or {})
 
+    def begin_once(self, key: str) -> str:
+        """Have the supervisor begin a marker; return how it stands."""
+        return str(self._request("begin_once", key=key)["standing"])
+
+    def end_once(self, key: str, *, happened: bool) -> None:
+        """Have the supervisor end it."""
+        self._request("end_once", key=key, happened=happened)
+
+    def enqueue(self, fields: dict[str, Any], key: str | None) -> Any:
+        """Have the supervisor insert a job; return its id."""
+        return self._request("enqueue", fields=fields, key=key)["job_id"]
+
     def apply_retention(self) -> dict[str, int]:
         """Have the supervisor delete what is past its retention now; returns counts."""
         return dict(self._request("apply_retention")["deleted"])
@@ -157,6 +170,8 @@ class ChildLink:
             reply = self._receive()
         if reply.get("error"):
             raise OSError(f"{call}: {reply['error']}")
+        if refused := reply.get("refused"):
+            raise _error_of_ours(refused)
         return reply
 
     def _receive(self) -> dict[str, Any]:
@@ -171,6 +186,13 @@ class ChildLink:
                 raise OSError("the supervisor has closed the control channel")
             data += piece
         return data
+
+
+def _error_of_ours(refused: dict[str, Any]) -> SupervisorError:
+    """Return the error by its name, if it is one of ours."""
+    kind = getattr(errors, str(refused.get("type")), None)
+    known = kind if isinstance(kind, type) and issubclass(kind, SupervisorError) else SupervisorError
+    return known(str(refused.get("message")))
 
 
 class LinkLogger:

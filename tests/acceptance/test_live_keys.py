@@ -182,6 +182,14 @@ def retention(it: Edited, key: str, status: str) -> None:
     assert it.jobs.collection.find_one({"_id": old}) is None
 
 
+def once_days(it: Edited) -> None:
+    markers = it.jobs.collection.database["once"]
+    markers.insert_one({"_id": "jobs:k", "state": "done", "at": datetime.now(UTC) - timedelta(days=3)})
+    it.edit("retention", once_days=2)
+    it.jobs.run("cleanup")
+    assert markers.count_documents({}) == 0
+
+
 def payload_kb(it: Edited) -> None:
     it.edit("limits", payload_kb=1)
     assert it.jobs.run("ok", {"text": "x" * 2000})["error"]["kind"] == "invalid"
@@ -271,6 +279,7 @@ EFFECTS: dict[str, Callable[[Edited], None]] = {
     "retry.backoff_max_s": backoff_max_s,
     "retention.completed_days": lambda it: retention(it, "completed_days", "completed"),
     "retention.failed_days": lambda it: retention(it, "failed_days", "failed"),
+    "retention.once_days": once_days,
     "limits.payload_kb": payload_kb,
     "limits.result_inline_kb": result_inline_kb,
     "limits.log_kb": log_kb,

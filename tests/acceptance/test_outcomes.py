@@ -202,7 +202,8 @@ def test_cleanup_applies_the_retention_and_returns_what_is_gone(supervisor: Runn
     orphan = {"filename": "x", "uploadDate": old, "metadata": {"collection": "jobs", "job_ids": ["gone"]}}
     file_id = database["files.files"].insert_one({**orphan, "length": 0, "chunkSize": 1}).inserted_id
     result = jobs.run("cleanup")["result"]
-    assert result == {"deleted": {"completed": 1, "failed": 0, "orphaned_files": 1}}
+    counts = {"completed": 1, "failed": 0, "orphaned_files": 1, "batches": 0, "markers": 0}
+    assert result == {"deleted": counts}
     assert jobs.collection.find_one({"_id": past}) is None
     assert database["files.files"].find_one({"_id": file_id}) is None
 

@@ -178,7 +178,13 @@ async def test_an_upload_goes_with_the_last_of_the_jobs_that_name_it(database, j
     ended_long_ago = {"$set": {"status": "completed", "finished_at": ago(8 * 86_400)}}
     for job_id, files_left in [(first, {file_id, untouched}), (second, {untouched})]:
         await jobs.update_one({"_id": job_id}, ended_long_ago)
-        assert await retention.apply(WEEK) == {"completed": 1, "failed": 0, "orphaned_files": 0}
+        assert await retention.apply(WEEK) == {
+            "completed": 1,
+            "failed": 0,
+            "orphaned_files": 0,
+            "batches": 0,
+            "markers": 0,
+        }
         assert await left(database) == files_left
 
 
@@ -224,7 +230,7 @@ async def test_a_follower_s_file_outlives_its_parent(database, jobs, queue, rete
     assert await ResultStore(database, JOBS).apply([ended(claim, returned({}))]) == [True]
     await jobs.update_one({"_id": parent}, {"$set": {"finished_at": ago(8 * 86_400)}})
     await grow_old(database)
-    assert await retention.apply(WEEK) == {"completed": 1, "failed": 0, "orphaned_files": 0}
+    assert await retention.apply(WEEK) == {"completed": 1, "failed": 0, "orphaned_files": 0, "batches": 0, "markers": 0}
     assert await left(database) == {file_id}
 
 

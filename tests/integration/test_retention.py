@@ -24,7 +24,7 @@ def retention(database, jobs):
 
 
 def deleted(completed, failed):
-    return {"completed": completed, "failed": failed, "orphaned_files": 0}
+    return {"completed": completed, "failed": failed, "orphaned_files": 0, "batches": 0, "markers": 0}
 
 
 def over(job_id, status, days, **fields):

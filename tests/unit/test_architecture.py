@@ -161,6 +161,7 @@ DATABASE_EXCEPTIONS = {
     "supervisor.supervisor imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.asynchronous.database.AsyncDatabase": "a type; it watches the change stream",
+    "supervisor.side_effects imports pymongo.asynchronous.database.AsyncDatabase": "a type; a queue works on it",
     "supervisor.embedded.mongo imports pymongo.MongoClient": "initiates the replica set that it has started",
     "supervisor.embedded.mongo imports pymongo.errors.OperationFailure": "as above",
     "supervisor.embedded.mongo imports pymongo.errors.PyMongoError": "as above",
