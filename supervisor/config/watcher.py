@@ -2,8 +2,9 @@
 
 It compares the file's identity (inode, size, modification time, through symlinks) four times a second and loads only
 what has stood still for one more look: an editor that truncates first, a slow copy and a half-written file are
-waited out, a rename or the symlink swap of a Kubernetes ConfigMap shows as a new inode. inotify would see the same
-changes sooner, but not those on network file systems and of a symlink's far target.
+waited out, a rename or the symlink swap of a Kubernetes ConfigMap shows as a new inode. A text that does not end with
+its line may be half of one, and valid all the same (`workers = 1` of 12): it has to stand still for longer. inotify
+would see the same changes sooner, but not those on network file systems and of a symlink's far target.
 
 What is invalid, unsafe or gone is logged once, and the last good configuration stays.
 """
@@ -21,6 +22,8 @@ from supervisor.config.loading import DEFAULT_PATH, LoadedConfig, Overrides, ass
 from supervisor.errors import ConfigError
 
 POLL_S = 0.25
+LOOKS_AT_HALF = 4
+"""Looks during which a file must not change that does not end with its line."""
 
 log = structlog.get_logger("supervisor.config.settings")
 
@@ -50,6 +53,7 @@ class ConfigWatcher:
         self._workers_without_flag = loaded.workers_without_flag
         self._poll_s = poll_s
         self._handled = self._seen = loaded.identity
+        self._still_looks = 0
         self._reported: tuple[str, ...] = ()
 
     async def run(self) -> None:
@@ -61,19 +65,23 @@ class ConfigWatcher:
     def poll(self) -> None:
         """Look once; act when the file differs from what was handled and has stood still since the last look."""
         now = identify(self._path)
-        stood_still, self._seen = now == self._seen, now
-        if stood_still and now != self._handled:
-            self._handle(now)
+        self._still_looks = self._still_looks + 1 if now == self._seen else 0
+        self._seen = now
+        if self._still_looks and now != self._handled:
+            self._handle(now, finished=self._still_looks >= LOOKS_AT_HALF)
 
     def reload_now(self) -> None:
         """Load at once, changed or not, and report a fault again: somebody has asked."""
         self._reported = ()
         self._seen = identify(self._path)
-        self._handle(self._seen)
+        self._handle(self._seen, finished=True)
 
-    def _handle(self, now: Identity) -> None:
-        """Read the file and act; when it changed since `now`, the next looks will see whether it stands still."""
-        self._handled = now
+    def _handle(self, now: Identity, *, finished: bool) -> None:
+        """Read the file and act; when it changed since `now`, the next looks will see whether it stands still.
+
+        Unless it is `finished` for certain, one that may be half of a file is left to later looks.
+        """
+        before, self._handled = self._handled, now
         if now == MISSING:
             self._report("config.missing", "there is no such file")
             return
@@ -82,7 +90,9 @@ class ConfigWatcher:
         except ConfigError as error:
             self._report("config.invalid", str(error))
             return
-        if file.identity == now:
+        if not finished and not file.text.endswith("\n"):
+            self._handled = before
+        elif file.identity == now:
             self._apply(file)
 
     def _apply(self, file: ConfigText) -> None:

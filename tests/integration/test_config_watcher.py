@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from supervisor.config.file import Identity, identify
 from supervisor.config.loading import LoadedConfig, Overrides, load
-from supervisor.config.watcher import ConfigWatcher
+from supervisor.config.watcher import LOOKS_AT_HALF, ConfigWatcher
 from tests.support.config_files import write
 from tests.support.until import until_async
 
@@ -220,10 +220,30 @@ def test_what_still_changes_is_waited_out():
     assert watched.workers == [12]
 
 
+def test_half_a_file_that_is_valid_is_not_taken_for_the_whole():
+    watched = Watched()
+    path = Path("config.toml")
+    path.write_text("[pool]\nworkers = 1")
+    for _ in range(LOOKS_AT_HALF):
+        watched.watcher.poll()
+    assert watched.changes == []
+    path.write_text("[pool]\nworkers = 12\n")
+    watched.watcher.poll()
+    watched.watcher.poll()
+    assert watched.workers == [12]
+    path.write_text("[pool]\nworkers = 3")
+    for _ in range(LOOKS_AT_HALF + 1):
+        watched.watcher.poll()
+    assert watched.workers == [12, 3], "some editors end no line"
+    path.write_text("[pool]\nworkers = 14")
+    watched.watcher.reload_now()
+    assert watched.workers == [12, 3, 14], "somebody has asked"
+
+
 def test_what_changes_between_the_look_and_the_reading_waits_for_the_next_look():
     watched = Watched()
     workers(2)
-    watched.watcher._handle(Identity(inode=1))
+    watched.watcher._handle(Identity(inode=1), finished=False)
     assert watched.changes == []
     watched.watcher.poll()
     watched.watcher.poll()
