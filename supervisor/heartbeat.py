@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -110,6 +111,11 @@ class Heartbeat:
             "machine": machine.look_around(),
         }
 
+    def _fleet(self, handler: str) -> dict[str, Any]:
+        """Return the limits across machines of a handler that has any."""
+        limits = limits_of(self._live.handlers[handler], self._live.settings).fleet
+        return {"fleet": asdict(limits)} if limits else {}
+
     def _handlers(self) -> list[dict[str, Any]]:
         """Return what may be claimed here: every registered handler, with its cap (None: none) and what runs of it."""
         settings, running = self._live.settings, self._live.running()
@@ -121,6 +127,7 @@ class Heartbeat:
                 "claimed": name in ours,
                 "max_running": None if cap == NO_CAP else cap,
                 "running": running[name],
+                **self._fleet(name),
             }
             for name, cap in sorted(caps.items())
         ]

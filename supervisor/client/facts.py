@@ -11,10 +11,13 @@ from pymongo.collection import Collection
 
 from supervisor.client.controls import Controls
 from supervisor.client.documents import before
+from supervisor.client.gate_usage import Usage
 from supervisor.client.hindrances import rivals
 from supervisor.client.reasons import MOST_COUNTED, Facts
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError
+from supervisor.store.gates import COLLECTION as GATES
+from supervisor.store.gates import gate_id, started_in
 from supervisor.store.soundness import problem_of, projection
 
 Document = dict[str, Any]
@@ -40,7 +43,17 @@ def facts_of(
     facts = Facts(job, job["_now"], problem_of(job, payload_kb), controls.pauses(), controls.drains(), supervisors)
     if job.get("status") != Status.PENDING or facts.problem:
         return facts
+    facts = replace(facts, usage=_usage(jobs, job))
     return replace(facts, in_front=_count_in_front(jobs, job, rivals(facts)))
+
+
+def _usage(jobs: Collection[Document], job: Mapping[str, Any]) -> Usage:
+    """Count what is held against limits across machines: few jobs run, and the index `claim` finds them."""
+    handler, group = job["handler"], job.get("group_key")
+    running = {"status": Status.PROCESSING.value, "handler": handler}
+    in_group = 0 if group is None else jobs.count_documents({**running, "group_key": group})
+    gate = jobs.database[GATES].find_one({"_id": gate_id(jobs.name, handler)}) or {}
+    return Usage(jobs.count_documents(running), group, in_group, started_in(gate))
 
 
 def _count_in_front(jobs: Collection[Document], job: Mapping[str, Any], handlers: list[str]) -> int:

@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Sequence
 
+from supervisor.client.gate_usage import limit_reached
 from supervisor.client.reasons import IN_THE_QUEUE, NEAREST_FIRST, Code, Document, Facts, Reason, said_by
 from supervisor.core.fleet import EVERYWHERE, drain_of
 from supervisor.core.pieces import parts
@@ -55,6 +56,7 @@ def hindrance(supervisor: Document, facts: Facts) -> Code:
         (Code.NO_WORKERS, not supervisor.get("workers")),
         (Code.STARTING, supervisor.get("phase") == "starting"),
         (Code.CAPPED, not _has_room(entry)),
+        (Code.LIMITED, limit_reached(entry, facts.usage, facts.now) is not None),
         (Code.FREE, states[SlotState.IDLE] > 0),
         (Code.BUSY, states[SlotState.BUSY] > 0),
     )
@@ -84,6 +86,9 @@ def _say(code: Code, facts: Facts, supervisors: Sequence[Document]) -> Reason:
     )
     if code is Code.DRAINED:
         return _drained(facts, supervisors)
+    if code is Code.LIMITED:
+        entry = next(entry for entry in _entries(supervisors[0]) if entry["handler"] == facts.handler)
+        return Reason(code, f"of {facts.handler}, {limit_reached(entry, facts.usage, facts.now)}", "status")
     if code is Code.NO_WORKERS and any(each.get("workers_from") == "control" for each in supervisors):
         return Reason(code, f"{text}, by a resize", "resize configured")
     if code is Code.UNREGISTERED and len(supervisors) == len(facts.alive):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from supervisor.client.documents import is_alive
+from supervisor.client.gate_usage import Usage
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.fleet import Drain
 from supervisor.store.controls import Pause
@@ -39,6 +40,7 @@ class Code(StrEnum):
     BUSY = "busy"
     NO_WORKER_READY = "no_worker_ready"
     CAPPED = "capped"
+    LIMITED = "limited"
     STARTING = "starting"
     NO_WORKERS = "no_workers"
     DRAINING = "draining"
@@ -76,6 +78,8 @@ class Facts:
     drains: Sequence[Drain] = ()
     supervisors: Sequence[Document] = ()
     """Heartbeat documents with `heartbeat_age_s`, those of silent ones too."""
+    usage: Usage = field(default_factory=Usage)
+    """What is held against the handler's limits across machines."""
     in_front: int = 0
     """Due jobs that the same supervisors would claim before this one, counted up to MOST_COUNTED + 1."""
 

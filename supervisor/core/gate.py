@@ -37,6 +37,8 @@ class Started:
 
     at: datetime
     count: int
+    turn: int | None = None
+    """Set while they are just being started, by whoever had this turn at the gate: until `at` at the latest."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def opening(
 def still_counting(started: Sequence[Started], limits: FleetLimits, now: datetime) -> list[Started]:
     """Return those starts of which any may lie within the last `per_s` seconds, oldest first.
 
-    One of the future, written under another primary's clock, counts from now on.
+    One of the future counts from now on: it is just being made, or was dated by another primary's clock.
     """
     if not limits.starts:
         return []
@@ -100,14 +102,17 @@ def still_counting(started: Sequence[Started], limits: FleetLimits, now: datetim
     return sorted((each for each in known if each.at > oldest), key=lambda each: each.at)
 
 
-def with_starts(started: Sequence[Started], limits: FleetLimits, now: datetime, count: int) -> list[Started]:
-    """Return what to remember when `count` jobs start now."""
-    recent = still_counting(started, limits, now)
-    if not limits.starts:
-        return []
-    if recent and (now - recent[-1].at).total_seconds() < _piece_s(limits):
-        return [*recent[:-1], replace(recent[-1], count=recent[-1].count + count)]
-    return [*recent, Started(now, count)]
+def to_remember(started: Sequence[Started], limits: FleetLimits, now: datetime) -> list[Started]:
+    """Return the starts that still count, in as few entries as the pieces of the period; those under way stay apart."""
+    under_way = [each for each in started if each.turn is not None and each.at > now]
+    done = [replace(each, turn=None) for each in started if each not in under_way]
+    kept: list[Started] = []
+    for each in still_counting(done, limits, now):
+        if kept and (each.at - kept[-1].at).total_seconds() < _piece_s(limits):
+            kept[-1] = replace(kept[-1], count=kept[-1].count + each.count)
+        else:
+            kept.append(each)
+    return [*kept, *under_way]
 
 
 def _piece_s(limits: FleetLimits) -> float:

@@ -10,6 +10,7 @@ Handlers with limits across machines take a look at their gates before, and rese
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from bson import BSON, ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from supervisor.codec import RAW
 from supervisor.core.gate import FleetLimits
@@ -99,6 +100,10 @@ class ClaimStore:
         if not admitted:
             return []
         taken = await self._take(admitted, seats, lease_s)
+        for gate in gates.values():
+            if gate.limits.starts:
+                with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer
+                    await self._gates.confirm(gate)
         return [claim for claim in await self._won(taken) if claim]
 
     async def _admit(

@@ -1,10 +1,11 @@
 """Gates: where supervisors agree on limits across machines, one document per limited handler.
 
-    {_id: "jobs:ocr", turn: 17, reserved: [{id, token, group, until}], started: [{at, count}]}
+    {_id: "jobs:ocr", turn: 17, reserved: [{id, token, group, until}], started: [{at, count, turn}]}
 
 Whoever claims counts what runs, reserves what it wants at the gate if nobody has reserved since it looked (`turn`), and
 only then takes the jobs, before `until` by the database's clock. So a limit is never exceeded, nothing is locked, and a
-supervisor that dies half way holds a place for RESERVED_S seconds at most. What runs is counted in the jobs
+supervisor that dies half way holds a place for RESERVED_S seconds at most. A start is dated after it has happened;
+until then it counts as happening now, so that a rate holds however long a claim takes. What runs is counted in the jobs
 themselves: a count of its own would be wrong after the first crash.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from supervisor.core.gate import FleetLimits, Opening, Started, opening, with_starts
+from supervisor.core.gate import FleetLimits, Opening, Started, opening, to_remember
 from supervisor.core.job import Status
 
 COLLECTION = "gates"
@@ -65,7 +66,7 @@ class GateStore:
             document = documents[gate_id(self._jobs.name, handler)]
             kept = reserved[document["_id"]]
             groups = Counter([*running.get(handler, []), *(each.get("group") for each in kept)])
-            started, now = _started(document), document["now"]
+            started, now = started_in(document), document["now"]
             gates[handler] = Gate(
                 id=document["_id"],
                 turn=document["turn"],
@@ -84,14 +85,23 @@ class GateStore:
         """
         until = gate.now + timedelta(seconds=RESERVED_S)
         wanted = [{**job, "until": until} for job in jobs]
-        started = with_starts(gate.started, gate.limits, gate.now, len(jobs))
+        started = to_remember(gate.started, gate.limits, gate.now)
+        if gate.limits.starts:  # dated as late as they can be, until `confirm`
+            started.append(Started(until, len(jobs), gate.turn + 1))
         fields = {
             "turn": gate.turn + 1,
             "reserved": [*gate.reserved, *wanted],
-            "started": [{"at": each.at, "count": each.count} for each in started],
+            "started": [asdict(each) for each in started],
         }
         done = await self._gates.update_one({"_id": gate.id, "turn": gate.turn}, {"$set": fields})
         return until if done.matched_count else None
+
+    async def confirm(self, gate: Gate) -> None:
+        """Say that what was reserved has been started by now, so that the rate counts from now. Raises PyMongoError."""
+        ours = {"$eq": ["$$each.turn", gate.turn + 1]}
+        dated = {"$mergeObjects": ["$$each", {"at": "$$NOW", "turn": None}]}
+        mapped = {"$map": {"input": "$started", "as": "each", "in": {"$cond": [ours, dated, "$$each"]}}}
+        await self._gates.update_one({"_id": gate.id, "started.turn": gate.turn + 1}, [{"$set": {"started": mapped}}])
 
     async def _read(self, ids: Sequence[str]) -> dict[str, Document]:
         """Return the documents by id, made where there are none; what somebody else has written there is replaced."""
@@ -140,9 +150,14 @@ def _reserved(document: Document) -> list[Document]:
     return _entries(document, "reserved", {"id": object, "token": int, "until": datetime})
 
 
-def _started(document: Document) -> list[Started]:
+def started_in(document: Document) -> list[Started]:
+    """Read the latest starts from the document of a gate."""
     found = _entries(document, "started", {"at": datetime, "count": int})
-    return [Started(each["at"], each["count"]) for each in found]
+    turns = [each.get("turn") for each in found]
+    return [
+        Started(each["at"], each["count"], turn if isinstance(turn, int) else None)
+        for each, turn in zip(found, turns, strict=True)
+    ]
 
 
 def _entries(document: Document, name: str, types: Mapping[str, type]) -> list[Document]:

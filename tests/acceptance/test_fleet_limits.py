@@ -7,16 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.supervising import Jobs, RunningSupervisor, configuration, jobs_in
+from tests.support.command_line import CommandLine
+from tests.support.supervising import Jobs, RunningSupervisor, configuration
 from tests.support.until import until
 
 CAPPED = {"max_running_total": 2, "max_running_per_group": 1}
-
-
-@pytest.fixture
-def jobs(mongo_uri: str, database_name: str) -> Iterator[Jobs]:
-    with jobs_in(mongo_uri, database_name) as found:
-        yield found
 
 
 @pytest.fixture
@@ -71,7 +66,9 @@ def test_two_supervisors_keep_to_one_total_and_one_tenant_keeps_out_nobody(
     assert len(hosts) == 2, "both have had their part"
 
 
-def test_a_rate_holds_over_both_and_an_edit_lifts_it(two: list[RunningSupervisor], jobs: Jobs) -> None:
+def test_a_rate_holds_over_both_and_an_edit_lifts_it(
+    two: list[RunningSupervisor], jobs: Jobs, command: CommandLine
+) -> None:
     for number in range(10):
         jobs.insert("ok", {}, _id=number)
     jobs.wait_for_all()
@@ -82,6 +79,8 @@ def test_a_rate_holds_over_both_and_an_edit_lifts_it(two: list[RunningSupervisor
         each.edit("handlers.ok", rate="1/hour")
         each.wait_for("config.changed")
     late = jobs.insert("ok", {})
+    why = command("why", str(late)).out
+    assert why.startswith("of ok, rate = 1 in 60m is spent; the next start is possible in "), why
     for each in two:
         each.edit("handlers.ok", rate="")
     until(lambda: jobs.get(late)["status"] == "completed", 20, "the job whose rate was lifted")

@@ -149,6 +149,15 @@ async def test_no_second_sees_more_starts_than_the_rate_allows(jobs, store):
     assert max((later - earlier for earlier, later in pairwise(starts)), default=timedelta()) > timedelta(seconds=0.5)
 
 
+async def test_a_start_is_dated_after_it_has_happened(jobs, store, gates):
+    await jobs.insert_many([pending(_id=number) for number in range(2)])
+    await claim(store, 2, starts=9, per_s=60.0)
+    (entry,) = (await gates.find_one({}))["started"]
+    last = max([job["started_at"] async for job in jobs.find()])
+    assert (entry["count"], entry["turn"]) == (2, None)
+    assert last <= entry["at"] < last + timedelta(seconds=4)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.gate import UNLIMITED, FleetLimits, Started, opening, still_counting, with_starts
+from supervisor.core.gate import UNLIMITED, FleetLimits, Started, opening, still_counting, to_remember
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PER_MINUTE = FleetLimits(starts=100, per_s=60)
@@ -48,25 +48,40 @@ def test_starts_under_another_clock_count_from_now_on():
 def test_many_starts_are_remembered_in_few_entries():
     started = []
     for number in range(6000):
-        started = with_starts(started, PER_MINUTE, later(number / 100), 1)
-    assert len(started) <= 61
+        now = later(number / 100)
+        started = to_remember([*started, Started(now, 1)], PER_MINUTE, now)
+    assert len(started) <= 62
+    assert sum(each.count for each in started) == 6000
+
+
+def test_a_start_that_is_under_way_counts_as_if_it_were_now():
+    """It may be made at any time until its date, and the period begins with it."""
+    under_way = Started(later(5), 100, turn=3)
+    for seconds in (0, 2, 4.9):
+        found = opening(PER_MINUTE, {}, [under_way], later(seconds))
+        assert (found.room, found.opens_in_s) == (0, 61)
+        assert to_remember([under_way], PER_MINUTE, later(seconds)) == [under_way]
+    assert to_remember([under_way], PER_MINUTE, later(5)) == [Started(later(5), 100)]
 
 
 @given(
     starts=st.integers(1, 20),
     per_s=st.sampled_from([1.0, 60.0, 3600.0]),
-    looks=st.lists(st.tuples(st.floats(0, 0.7), st.integers(1, 9)), max_size=60),
+    looks=st.lists(st.tuples(st.floats(0, 0.7), st.integers(1, 9), st.floats(0, 5)), max_size=60),
 )
-def test_no_window_sees_more_starts_than_the_rate(starts, per_s, looks):
+def test_no_window_sees_more_starts_than_the_rate_however_long_a_claim_takes(starts, per_s, looks):
     limits, started, now, log = FleetLimits(starts=starts, per_s=per_s), [], NOW, []
-    for wait, wanted in looks:
+    for wait, wanted, delay in looks:
         now += timedelta(seconds=wait * per_s)
         found = opening(limits, {}, started, now)
         taken = min(wanted, found.room)
         assert (found.opens_in_s is None) == (found.room > 0)
         if taken:
-            started = with_starts(started, limits, now, taken)
+            until = now + timedelta(seconds=5)
+            reserved = [*to_remember(started, limits, now), Started(until, taken, turn=len(log) + 1)]
+            now += timedelta(seconds=delay)
             log += [now] * taken
+            started = [Started(now, each.count) if each.turn == reserved[-1].turn else each for each in reserved]
     for first in log:
         assert sum(first <= each < first + timedelta(seconds=per_s) for each in log) <= starts
 
@@ -80,4 +95,4 @@ def test_a_rate_opens_when_it_says(starts, wanted):
             now += timedelta(seconds=found.opens_in_s + 0.001)
             found = opening(limits, {}, started, now)
         assert found.room > 0
-        started = with_starts(started, limits, now, min(count, found.room))
+        started = to_remember([*started, Started(now, min(count, found.room))], limits, now)

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.client.gate_usage import Usage
 from supervisor.client.hindrances import rivals
 from supervisor.client.reasons import MOST_COUNTED, Code, Facts
 from supervisor.client.why import reasons
 from supervisor.core.fleet import Drain
+from supervisor.core.gate import Started
 from supervisor.store.controls import Pause
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -35,6 +37,10 @@ def supervisor(host="a", *states, age_s=1.0, phase="running", workers=2, handler
     entries = [entry()] if handlers is None else handlers
     return {"_id": f"{host}-1", "host": host, "phase": phase, "workers": workers, "slots": slots, "handlers": entries,
             "heartbeat_age_s": age_s, **fields}  # fmt: skip
+
+
+def limited(**fleet):
+    return supervisor(handlers=[{**entry(), "fleet": fleet}])
 
 
 def facts(of=None, *supervisors, **more):
@@ -85,6 +91,14 @@ CASES = [
     (facts(None, supervisor(slots=[])), "no_worker_ready", "no worker is ready on a (slots: none yet)", "status"),
     (facts(None, supervisor(handlers=[entry(max_running=4, running=4)])),
      "capped", "max_running = 4 of ocr is reached on a", None),
+    (facts(None, limited(total=4), usage=Usage(running=4)), "limited",
+     "of ocr, max_running_total = 4 is reached: 4 are running across the fleet", "status"),
+    (facts(job(group_key="g"), limited(per_group=1), usage=Usage(running=3, group="g", in_group=1)), "limited",
+     "of ocr, max_running_per_group = 1 is reached: 1 of group g are running", "status"),
+    (facts(None, limited(starts=5, per_s=60.0), usage=Usage(started=(Started(ago(21), 5),))), "limited",
+     "of ocr, rate = 5 in 60s is spent; the next start is possible in 40s", "status"),
+    (facts(job(group_key="g"), limited(total=4, per_group=2), usage=Usage(running=3, group="g", in_group=1)), "free",
+     "a slot is free on a: it is claimed any moment", None),
     (facts(None, supervisor(phase="starting")), "starting", "the supervisor on a is still starting", "status"),
     (facts(None, supervisor(workers=0)), "no_workers", "workers = 0 on a", None),
     (facts(None, supervisor(phase="draining")), "draining", "the supervisor on a is stopping and claims nothing",
