@@ -62,8 +62,8 @@ exit. One that is silent for 15 seconds is probably gone.
 | `config` | the keys of its configuration that are not at their default: `[{{key, value, from}}]`, secrets hidden |
 | `slots` | the actual ones: `[{{slot, state, pid, job_id, handler, since, rss_mb, cpu}}]`; `rss_mb` is the worker's \
 own memory, `cpu` what its job uses with its subprocesses, in per cent of one core, or null |
-| `handlers` | what is registered: `[{{handler, claimed, max_running, running, fleet?}}]`, with its limits across machines in `fleet`; `claimed` is false where \
-`pool.claim` leaves it out, `max_running` null without a cap |
+| `handlers` | what is registered: `[{{handler, claimed, max_running, running, fleet?}}]`; `claimed` is false where \
+`pool.claim` leaves it out, `fleet` has its limits across machines if there are any, `max_running` null without a cap |
 | `recent` | recorded attempts of the last 1 and 5 minutes: `[{{handler, minutes, ended, wait_s, run_s}}]`; `ended` by \
 outcome, `wait_s` and `run_s` as `{{mean, max}}` |
 | `machine` | `{{load_1m, cores, memory_available_mb}}` |
