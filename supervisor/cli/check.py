@@ -67,8 +67,11 @@ def check(session: Session, *, json_: bool) -> int:
     """
     findings = Findings()
     settings = _check_configuration(session, findings)
-    _check_handlers(settings, findings)
-    _check_database(session, settings, findings)
+    if settings is None:
+        findings.warnings.append("handlers and database are not checked: the file that names them cannot be read")
+    else:
+        _check_handlers(settings, findings)
+        _check_database(session, settings, findings)
     if json_:
         shown: dict[str, Any] = {"ok": not findings.problems, "problems": findings.problems}
         found = {"warnings": findings.warnings, "passed": findings.passed}
@@ -98,8 +101,11 @@ def _what_holds(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _check_configuration(session: Session, findings: Findings) -> Settings:
-    """Return the configuration; of a wrong one, the tables that the other checks need, as far as they are sound."""
+def _check_configuration(session: Session, findings: Findings) -> Settings | None:
+    """Return the configuration; of a wrong one, the tables that the other checks need, as far as they are sound.
+
+    None where the file says nothing that can be read: its defaults would be of another database.
+    """
     try:
         loaded = session.load()
     except ConfigError as error:
@@ -111,12 +117,13 @@ def _check_configuration(session: Session, findings: Findings) -> Settings:
     return loaded.settings
 
 
-def _sound_tables(session: Session) -> Settings:
+def _sound_tables(session: Session) -> Settings | None:
     path = session.config or DEFAULT_PATH
     try:
-        layers = [parse_toml(path, read_text(path).text), read_environment(os.environ).layer]
+        file = parse_toml(path, read_text(path).text) if session.config or path.exists() else {}
     except ConfigError:
-        layers = [read_environment(os.environ).layer]
+        return None
+    layers = [file, read_environment(os.environ).layer]
     if session.mongo:
         layers.append({"mongo": {"uri": session.mongo}})
     return Settings(

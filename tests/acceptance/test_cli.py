@@ -346,6 +346,14 @@ def test_check_names_all_problems_at_once(command):
     assert (found.code, found.json["ok"], len(found.json["problems"])) == (2, False, 4)
 
 
+def test_check_looks_at_no_other_database_than_the_configured_one(command):
+    (command.folder / "config.toml").write_text("[pool]\nworkers = many\n")
+    found = command("check", "--json")
+    assert (found.code, len(found.json["problems"]), found.json["passed"]) == (2, 1, [])
+    assert found.json["problems"][0].startswith("config.toml, line 2, column ")
+    assert found.json["warnings"] == ["handlers and database are not checked: the file that names them cannot be read"]
+
+
 def test_check_warns_of_handlers_that_are_not_here(command):
     command.configure(pool={"claim": ["ok", "duoble"]})
     done = command("check")
