@@ -22,7 +22,7 @@ RUN = Path("/run") / NAME
 """Root's own, and below it one directory for each service of systemd's."""
 SUFFIX = ".health"
 TRIES = 5
-DRAINING = "draining"
+RUNNING = "running"
 
 
 class Health(NamedTuple):
@@ -39,13 +39,13 @@ class Health(NamedTuple):
         return f"supervisor {self.pid} is {self.phase}; its claim loop turned {self.beat_age_s:.1f} s ago"
 
     def problem(self, *, live: bool) -> str:
-        """Say what is wrong; empty when it is fine. `live`: to drain is no fault."""
+        """Say what is wrong; empty when it is fine. `live`: to start or to drain is no fault."""
         who = f"supervisor {self.pid}"
         if self.dead:
             return f"{who} is dead: it was killed, or has crashed"
         if self.beat_age_s > STALLED_S:
             return f"{who} has made no progress for {self.beat_age_s:.0f} s (it was {self.phase})"
-        return f"{who} is draining" if self.phase == DRAINING and not live else ""
+        return "" if live or self.phase == RUNNING else f"{who} is {self.phase}"
 
 
 def answer(environ: Mapping[str, str], *, json_: bool, live: bool) -> int:

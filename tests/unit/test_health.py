@@ -48,6 +48,13 @@ def test_without_any_file_no_supervisor_runs(folder, capsys):
     assert asked(capsys) == (1, f"error: no supervisor runs here (nothing in {folder})\n")
 
 
+@pytest.mark.parametrize("phase", ["starting", "draining"])
+def test_one_that_takes_no_jobs_is_alive_and_not_fine(phase, folder, capsys):
+    save(folder, phase=phase)
+    assert asked(capsys) == (1, f"error: supervisor {os.getpid()} is {phase}\n")
+    assert asked(capsys, live=True)[0] == 0
+
+
 def test_one_that_has_not_turned_for_long_is_not_fine(folder, capsys):
     save(folder, beat_at=time.monotonic() - 45)
     for live in (False, True):
