@@ -1,6 +1,6 @@
 # Everything here sets itself up: the first run makes .venv and installs what is missing, later runs find it done.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench chaos mutants docs clean
+.PHONY: help demo test check lint types bench chaos image mutants docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -33,6 +33,9 @@ bench: $(READY) ## measure, and print ratios to the raw limits
 
 chaos: $(READY) ## kill everything at random and look for what is lost; SCALE=0.2 for a part of it, SEED=N for one again
 	$(BIN)/python -m tests.chaos --scale $(SCALE) $(if $(SEED),--seed $(SEED))
+
+image: $(READY) ## build the image in deploy/ without Docker, and run it; as root, with buildah, runc and debootstrap
+	$(BIN)/pytest -m image
 
 mutants: $(READY) ## take out one safeguard at a time, and see that a test notices
 	$(BIN)/python -m tests.mutants
