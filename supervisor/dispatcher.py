@@ -15,6 +15,7 @@ from supervisor.limits import claimed, limits_of
 from supervisor.live import Live
 from supervisor.pulse import Pulse
 from supervisor.store.claims import Claim, ClaimStore, Seat
+from supervisor.store.connection import telling_answers
 from supervisor.store.patience import first_line
 from supervisor.wakeup import Wakeup
 
@@ -96,13 +97,14 @@ class Dispatcher:
         settings = self._live.settings
         self._sent_at = boot_time_s()
         try:
-            claims = await self._claims.claim(
-                self._room(),
-                seats,
-                lease_s=settings.lease.seconds,
-                payload_kb=settings.limits.payload_kb,
-                fleet=self._fleet_limits(),
-            )
+            with telling_answers(self._pulse.beat):  # a claim may take many calls, and the database be slow
+                claims = await self._claims.claim(
+                    self._room(),
+                    seats,
+                    lease_s=settings.lease.seconds,
+                    payload_kb=settings.limits.payload_kb,
+                    fleet=self._fleet_limits(),
+                )
         except PyMongoError as error:
             if not self._failing:
                 log.warning("database.unavailable", during="claiming", reason=first_line(error))

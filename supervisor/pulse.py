@@ -1,8 +1,8 @@
 """The claim loop's own progress: beaten by the loop on every turn, told on to whoever has to know that it is alive.
 
-There is no timer beside the loop that could go on while it hangs. A turn is bounded: the loop waits for a free slot,
-for work and for the database for seconds at most, whatever they answer. So a slow database does not stop the pulse, and
-a loop that waits for ever does.
+There is no timer beside the loop that could go on while it hangs. Its waits are bounded: for a free slot, for work and
+for each call to the database some seconds at most, and a claim, which takes several calls, beats at every answer. So a
+slow database does not stop the pulse, and a loop that waits for ever does.
 """
 
 from __future__ import annotations

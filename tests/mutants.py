@@ -30,6 +30,7 @@ class Mutant:
 
 
 STOPPING, OUTCOMES = "tests/acceptance/test_stopping.py", "tests/acceptance/test_outcomes.py"
+SERVICE = "tests/acceptance/test_service_manager.py"
 RESULTS, FAULTS = "tests/integration/test_results.py", "tests/acceptance/test_worker_faults.py"
 
 MUTANTS = (
@@ -67,6 +68,27 @@ MUTANTS = (
         "        if not jobs:\n            return []\n",
         "        return []\n",
         f"{STOPPING}::test_a_job_longer_than_its_lease_keeps_it",
+    ),
+    Mutant(
+        "the watchdog's food from nobody but the claim loop",
+        "supervisor/status_line.py",
+        "            self._manager.status(await self.text())\n",
+        "            self._manager.status(await self.text())\n            self._manager.beat()\n",
+        f"{SERVICE}::test_the_pulse_stops_when_the_claim_loop_hangs_though_all_else_goes_on",
+    ),
+    Mutant(
+        "the bound on the wait for a free slot",
+        "supervisor/dispatcher.py",
+        "asyncio.timeout(_TURN_S)",
+        "asyncio.timeout(None)",
+        f"{SERVICE}::test_without_workers_it_is_ready_at_once",
+    ),
+    Mutant(
+        "the look at whether the process behind a health file is dead",
+        "supervisor/health.py",
+        'not is_alive(state["pid"], state["start_ticks"])',
+        "False",
+        "tests/acceptance/test_health.py::test_one_that_was_killed_is_dead_until_it_has_a_successor",
     ),
     Mutant(
         "the reaper",

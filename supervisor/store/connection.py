@@ -7,11 +7,13 @@ document is tolerant: a string that is not UTF-8 or a date of the year 275760 mu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
-from pymongo import AsyncMongoClient, MongoClient, timeout
+from pymongo import AsyncMongoClient, MongoClient, monitoring, timeout
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -28,6 +30,36 @@ CALL_TIMEOUT_S = 5.0
 MAJORITY = WriteConcern(w="majority", j=True)
 NO_LOGIN = {18, 13}
 """The codes of AuthenticationFailed and Unauthorized."""
+
+
+_on_answer: ContextVar[Callable[[], None] | None] = ContextVar("on_answer", default=None)
+
+
+@contextlib.contextmanager
+def telling_answers(to: Callable[[], None]) -> Iterator[None]:
+    """Call `to` at every answer that the database gives to what is asked in this block.
+
+    An operation of many calls, each within its deadline, is known by it to get on.
+    """
+    token = _on_answer.set(to)
+    try:
+        yield
+    finally:
+        _on_answer.reset(token)
+
+
+class _Answers(monitoring.CommandListener):
+    """The driver calls it in the task that has asked."""
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:  # noqa: ARG002 - that there is one, is all
+        if tell := _on_answer.get():
+            tell()
 
 
 def client_options(wait_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
@@ -76,7 +108,7 @@ async def connect(uri: str, database: str, *, wait_s: float) -> AsyncDatabase[di
     """
     refuse_unsafe_uri(uri)
     client: AsyncMongoClient[dict[str, Any]] = _make_client(
-        lambda: AsyncMongoClient(uri, **client_options(wait_s)), uri
+        lambda: AsyncMongoClient(uri, event_listeners=[_Answers()], **client_options(wait_s)), uri
     )
     give_up_at = time.monotonic() + wait_s
     try:

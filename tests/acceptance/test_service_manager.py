@@ -146,6 +146,9 @@ def test_the_pulse_stops_when_the_claim_loop_hangs_though_all_else_goes_on(
     start: StartNotifying, manager: Notifications, jobs: Jobs
 ) -> None:
     supervisor = start(module="tests.support.deadlock")
+    jobs.wait(
+        jobs.insert("progress", {"steps": 100, "pause_s": 0.5}), "processing"
+    )  # it asks the database all the time
     goes_on(manager)
     supervisor.process.send_signal(signal.SIGUSR2)
     falls_silent(manager)

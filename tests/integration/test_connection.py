@@ -1,5 +1,6 @@
 """Connecting: which databases are refused and why, and that no password gets into a message."""
 
+import asyncio
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from supervisor.store.connection import (
     connect_sync,
     explain_connection_error,
     refuse_unsafe_uri,
+    telling_answers,
 )
 from tests.support.mongo import start_standalone
 
@@ -41,6 +43,28 @@ async def test_a_replica_set_of_one_is_enough(mongo_uri, database_name):
     async with database.client:
         await database["jobs"].insert_one({"_id": 1})
         assert await database["jobs"].count_documents({}) == 1
+
+
+async def test_each_answer_to_what_is_asked_in_a_block_is_told_and_nobody_else_s(mongo_uri, database_name):
+    database = await connect(mongo_uri, database_name, wait_s=10)
+    answers = []
+
+    async def another():
+        await asked.wait()
+        await database["jobs"].insert_one({"_id": 2})
+
+    async with database.client:
+        asked = asyncio.Event()
+        other = asyncio.create_task(another())
+        with telling_answers(lambda: answers.append(1)):
+            await database["jobs"].insert_one({"_id": 1})
+            await (await database["jobs"].aggregate([{"$match": {}}])).to_list()
+            with pytest.raises(OperationFailure):
+                await database.command("no such command")
+            asked.set()
+            await other
+        await database["jobs"].find_one({})
+    assert len(answers) == 2
 
 
 async def test_writes_wait_for_a_majority_and_its_journal_whatever_the_uri_says(mongo_uri, database_name):

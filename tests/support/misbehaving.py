@@ -239,8 +239,9 @@ def talks(payload: dict, job: JobContext) -> dict:
 
 @handler("progress")
 def progress(payload: dict, job: JobContext) -> dict:
-    for done in range(1, 6):
-        job.progress(done, 5, f"step {done}")
+    steps = payload.get("steps", 5)
+    for done in range(1, steps + 1):
+        job.progress(done, steps, f"step {done}")
         if payload.get("pause_s"):
             time.sleep(payload["pause_s"])
     return {}
