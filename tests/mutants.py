@@ -146,6 +146,36 @@ MUTANTS = (
         "",
         "tests/integration/test_exit_codes.py",
     ),
+    Mutant(
+        "the name of the job on a stop order",
+        "supervisor/pool/slot.py",
+        "attempt.listener is not listener",
+        "False",
+        "tests/integration/test_stop_orders.py::"
+        "test_an_order_for_a_job_that_has_ended_leaves_the_slot_s_next_job_alone",
+    ),
+    Mutant(
+        "the look at a worker's start time",
+        "supervisor/pool/process.py",
+        '(pid, start_ticks(pid)) != (greeting["pid"], greeting["started"])',
+        "False",
+        "tests/integration/test_stop_orders.py::"
+        "test_a_process_that_is_not_the_worker_that_said_hello_is_never_signalled",
+    ),
+    Mutant(
+        "the hold on claims while a host is drained",
+        "supervisor/live.py",
+        "self.drain is None and ",
+        "",
+        "tests/acceptance/test_fleet.py::test_a_drained_host_finishes_what_it_can_gives_back_the_rest_and_lives_on",
+    ),
+    Mutant(
+        "the note that an edit has overruled a resize",
+        "supervisor/controls.py",
+        "            await self._store.overrule(resize)\n",
+        "",
+        "tests/acceptance/test_fleet.py::test_whoever_spoke_last_about_the_workers_wins_through_restarts",
+    ),
 )
 
 
