@@ -37,6 +37,8 @@ HEAD = 200
 """How far into the queue of a handler with full groups to look before its groups are looked at one by one."""
 MOST_GROUPS = 50
 """Queues of groups that one scan merges: the database merges 200 ranges, and a priority of 0 takes two for each."""
+CLEAR_S = 2.0
+"""For how long to look again where nothing of the head can be a job: good ones may wait behind thousands of those."""
 WALK_EVERY_S = 5.0
 """How often to walk past the jobs of full groups for one without a group, which no index finds: in seconds."""
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -63,13 +65,22 @@ class Candidates:
         None is of a group in `full_groups[handler]`. What cannot be a job, or was cancelled, ends here. Raises
         PyMongoError.
         """
+        until = time.monotonic() + CLEAR_S
+        while True:
+            found = await self._heads(handlers, limit, full_groups)
+            sound = [document for document in found if not await self._set_aside(document, payload_kb)]
+            if sound or not found or time.monotonic() > until:
+                return sorted(sound, key=_place)[:limit]
+
+    async def _heads(
+        self, handlers: Sequence[str], limit: int, full_groups: Mapping[str, Sequence[str]]
+    ) -> list[Document]:
         plain = [handler for handler in handlers if not full_groups.get(handler)]
         found = await self._next(_of(plain), limit)
         for handler in handlers:
             if full := full_groups.get(handler):
                 found += await self._beside(handler, full, limit)
-        sound = [document for document in found if not await self._set_aside(document, payload_kb)]
-        return sorted(sound, key=_place)[:limit]
+        return found
 
     async def _beside(self, handler: str, full: Sequence[str], limit: int) -> list[Document]:
         """Return the next jobs of `handler` that are of no group in `full`."""

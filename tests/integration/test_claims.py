@@ -316,6 +316,14 @@ async def test_an_id_may_be_of_any_type(jobs, store, job_id):
 # cancelled before it ran
 
 
+async def test_good_jobs_do_not_wait_for_a_claim_of_their_own_behind_each_few_that_cannot_be_jobs(jobs, store):
+    await insert_unchecked(jobs, *(pending(_id=n, priority=9, cancel_requested="yes") for n in range(15)))
+    await jobs.insert_many([pending(_id=n, priority=9, cancel_requested=True) for n in range(15, 30)])
+    await jobs.insert_one(pending(_id="good"))
+    assert ids(await claim_some(store, 1)) == ["good"]
+    assert await jobs.count_documents({"status": "failed"}) == await jobs.count_documents({"status": "cancelled"}) == 15
+
+
 async def test_a_pending_job_that_was_cancelled_ends_without_running(jobs, store):
     await jobs.insert_many([pending(_id="off", cancel_requested=True, priority=9), pending(_id="on")])
     assert ids(await claim_some(store, 2)) == ["on"]
