@@ -180,7 +180,7 @@ def _slot(look: Look, supervisor: Document, slot: Document) -> Row:
     known = {"_id": job_id, **job} if is_busy else None
     key = ("slot", str(supervisor.get("_id")), str(slot.get("slot")))
     wanted = workers if isinstance(workers, int) else None
-    handler = str(slot["handler"]) if is_busy else None
+    handler = str(slot.get("handler")) if is_busy else None
     return Row(key, tuple(map(clean, cells)), style, handler=handler, host=host, workers=wanted, job=known)
 
 
