@@ -47,6 +47,7 @@ from supervisor.pulse import Pulse
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
+from supervisor.scheduler import Scheduler
 from supervisor.service_manager import ServiceManager
 from supervisor.side_effects import SideEffects
 from supervisor.sizing import Sizing
@@ -65,6 +66,7 @@ from supervisor.store.patience import first_line
 from supervisor.store.presence import PresenceStore
 from supervisor.store.results import ResultStore
 from supervisor.store.retention import RetentionStore
+from supervisor.store.schedules import ScheduleStore
 from supervisor.supervisor import Parts, Supervisor
 from supervisor.wakeup import Wakeup
 from supervisor.workspace import open_workspace
@@ -218,6 +220,7 @@ async def _build(loaded: LoadedConfig, database: Database, around: Surroundings)
         reaper=reaper,
         batches=batches,
         retention=Retention(live, retention),
+        scheduler=Scheduler(live, ScheduleStore(database, collection), rng),
         wakeup=wakeup,
         heartbeat=heartbeat,
         presence=presence,

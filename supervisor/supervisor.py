@@ -35,6 +35,7 @@ from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
 from supervisor.reaper import Reaper, Retention
 from supervisor.recorder import Recorder
+from supervisor.scheduler import Scheduler
 from supervisor.service_manager import ServiceManager
 from supervisor.sizing import Sizing
 from supervisor.status_line import StatusLine
@@ -72,6 +73,7 @@ class Parts:
     reaper: Reaper
     batches: Batches
     retention: Retention
+    scheduler: Scheduler
     wakeup: Wakeup
     heartbeat: Heartbeat
     presence: PresenceStore
@@ -128,6 +130,7 @@ class Supervisor:
         self._serve(parts.reaper.run(), "reaper")
         self._serve(parts.batches.run(), "batches")
         self._serve(parts.retention.run(), "retention")
+        self._serve(parts.scheduler.run(), "scheduler")
         if self.watcher is not None:
             self._serve(self.watcher.run(), "configuration watcher")
         if parts.manager.listens:
@@ -179,6 +182,7 @@ class Supervisor:
             PoolLimits(pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb)
         )
         self._parts.wakeup.ring()  # a cap or a claim list may have opened
+        self._parts.scheduler.soon()
 
     def _size(self, *, edited: bool) -> None:
         origin = self._loaded.origins["pool.workers"].kind

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from supervisor.errors import DatabaseUnreachableError
-from tests.support.mongo import RunningMongod, start_mongod
+from tests.support.mongo import RunningMongod, faked_clock, start_mongod, start_replica_set
 from tests.support.processes import command_line, related
 from tests.support.until import until
 
@@ -40,6 +40,20 @@ def mongod(tmp_path_factory: pytest.TempPathFactory, lasting: set[int]) -> Itera
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
+    lasting.add(running.pid)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def clocked_mongod(
+    mongod: RunningMongod, tmp_path_factory: pytest.TempPathFactory, lasting: set[int]
+) -> Iterator[RunningMongod]:
+    """One more mongod, whose clock each test that uses it puts to where it wants it."""
+    directory = tmp_path_factory.mktemp("clocked")
+    if not faked_clock(directory):
+        pytest.skip("libfaketime is not installed (the Debian package libfaketime)")
+    (running,) = start_replica_set(directory, 1, own_clocks=True).members
     lasting.add(running.pid)
     yield running
     running.stop()

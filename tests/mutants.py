@@ -176,6 +176,13 @@ MUTANTS = (
         "",
         "tests/acceptance/test_fleet.py::test_whoever_spoke_last_about_the_workers_wins_through_restarts",
     ),
+    Mutant(
+        "the fence of a run time",
+        "supervisor/store/schedules.py",
+        '"tick": {"$eq": seen.tick}, ',
+        "",
+        "tests/integration/test_schedules.py::test_who_is_slow_does_not_make_a_job_again_that_has_run_and_been_deleted",
+    ),
 )
 
 

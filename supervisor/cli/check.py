@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,14 @@ from supervisor.cli.in_force import InForce
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, fail, warn
 from supervisor.cli.session import Session, handlers_of, pass_session
+from supervisor.client.documents import check_size
 from supervisor.config.environment import read_environment
 from supervisor.config.file import parse_toml, read_text
 from supervisor.config.loading import DEFAULT_PATH
 from supervisor.config.provenance import SetKey, set_keys
-from supervisor.config.settings import MongoSettings, PoolSettings, Settings
-from supervisor.errors import ConfigError, DatabaseUnreachableError, SupervisorError
+from supervisor.config.settings import MongoSettings, PoolSettings, ScheduleSettings, Settings
+from supervisor.errors import ConfigError, DatabaseUnreachableError, PayloadError, SupervisorError
+from supervisor.registry import Registry
 
 INIT = "run: python -m supervisor init"
 
@@ -165,6 +167,18 @@ def _check_handlers(settings: Settings, findings: Findings) -> None:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
             findings.warnings.append(f"{place}: no handler {name!r} is registered here{hint}")
+    for schedule in settings.schedules:
+        findings.wrong(_payload_problems(schedule, registry, settings.limits.payload_kb))
+
+
+def _payload_problems(schedule: ScheduleSettings, registry: Registry, payload_kb: int) -> Iterator[str]:
+    """What would fail at every run time, and nobody would be looking."""
+    try:
+        check_size(schedule.payload, payload_kb)
+        if schedule.handler in registry.handlers:
+            registry.get(schedule.handler).parse_payload(schedule.payload)
+    except PayloadError as error:
+        yield f"[[schedules]] {schedule.name!r} payload: {str(error).removeprefix('payload: ')}"
 
 
 def _check_database(session: Session, settings: Settings, findings: Findings) -> None:

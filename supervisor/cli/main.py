@@ -26,6 +26,7 @@ from supervisor.cli.pauses import pause, resume
 from supervisor.cli.printing import fail
 from supervisor.cli.run import run
 from supervisor.cli.running import stack
+from supervisor.cli.schedules import schedules
 from supervisor.cli.session import Session
 from supervisor.cli.status import status
 from supervisor.cli.systemd_unit import systemd_unit
@@ -71,6 +72,7 @@ COMMANDS = (
     stack,
     logs,
     autopsy,
+    schedules,
     status,
     top,
     init,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from supervisor.config.settings import Settings
 from supervisor.registry import REGISTRY, Registry, import_modules
 from supervisor.store import schema
 from supervisor.store.connection import connect, explain_connection_error
+from supervisor.store.schedules import last_runs
 
 WAIT_S = 5.0
 """How long every command but `run` waits for the database, in seconds."""
@@ -81,6 +82,15 @@ class Database:
         """Return those of our indexes that the collection lacks."""
         missing: list[schema.Index] = self._ask(schema.missing_indexes)
         return missing
+
+    def last_runs(self, schedules: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return {tick, job_id, made_at, status} of the latest job of each named schedule that has made one."""
+
+        async def ask(database: AsyncDatabase[dict[str, Any]], collection: str) -> dict[str, dict[str, Any]]:
+            return await last_runs(database, collection, schedules)
+
+        runs: dict[str, dict[str, Any]] = self._ask(ask)
+        return runs
 
     def _ask(self, question: Callable[[AsyncDatabase[dict[str, Any]], str], Awaitable[Any]]) -> Any:
         mongo = self.settings.mongo

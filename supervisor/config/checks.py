@@ -1,4 +1,4 @@
-"""What a configured value must look like beyond its type: rates, cron lines, time zones, addresses.
+"""What a configured value must look like beyond its type: rates, time zones, addresses, plain tables.
 
 Each check takes the value and returns it, or raises ValueError with the reason in words that follow "must be".
 """
@@ -9,30 +9,12 @@ import ipaddress
 import math
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|min|hour)")
 _PERIOD_S = {"s": 1.0, "min": 60.0, "hour": 3600.0}
-_MONTHS = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6} | {
-    "jul": 7,
-    "aug": 8,
-    "sep": 9,
-    "oct": 10,
-    "nov": 11,
-    "dec": 12,
-}
-_DAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
-_NO_NAMES: dict[str, int] = {}
-_CRON_FIELDS = (
-    ("minute", 0, 59, _NO_NAMES),
-    ("hour", 0, 23, _NO_NAMES),
-    ("day of month", 1, 31, _NO_NAMES),
-    ("month", 1, 12, _MONTHS),
-    ("day of week", 0, 7, _DAYS),
-)
-_CRON_PART = re.compile(r"(\*|(?P<low>\w+)(-(?P<high>\w+))?)(/(?P<step>[0-9]{1,4}))?")
 _PASSWORD = re.compile(r"^([a-z0-9+.-]+://)([^:@/?]*):(.*)@", re.IGNORECASE | re.DOTALL)
 _SECRET_OPTION = re.compile(r"([?&](?:tlsCertificateKeyFilePassword|authMechanismProperties)=)[^&]*", re.IGNORECASE)
 
@@ -67,31 +49,6 @@ def check_timezone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: "Europe" is a directory of the database
         raise ValueError('a time zone such as "UTC" or "Europe/Berlin"') from None
     return name
-
-
-def check_cron(line: str) -> str:
-    """Accept five fields of `*`, numbers, names, ranges, lists and steps; Sunday is 0 or 7."""
-    fields = line.split()
-    if len(fields) != len(_CRON_FIELDS):
-        raise ValueError("five fields: minute, hour, day of month, month, day of week")
-    for text, (label, low, high, names) in zip(fields, _CRON_FIELDS, strict=True):
-        if not all(_is_cron_part(part.lower(), low, high, names) for part in text.split(",")):
-            raise ValueError(f'a cron line, and its {label} is "{text}": allowed are {low}-{high}, *, ranges and steps')
-    return line
-
-
-def _is_cron_part(part: str, low: int, high: int, names: dict[str, int]) -> bool:
-    found = _CRON_PART.fullmatch(part)
-    if not found:
-        return False
-    ends = [_cron_number(end, names) for end in (found["low"], found["high"]) if end is not None]
-    numbers = [end for end in ends if end is not None and low <= end <= high]
-    step = found["step"]
-    return len(numbers) == len(ends) and numbers == sorted(numbers) and (step is None or int(step) > 0)
-
-
-def _cron_number(text: str, names: dict[str, int]) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else names.get(text)
 
 
 def check_mongo_uri(uri: str) -> str:
@@ -140,4 +97,14 @@ def _scalar_fault(value: Any) -> str:
         return "does not fit into 64 bits"
     if isinstance(value, date | time) and not isinstance(value, datetime):
         return f"is a {type(value).__name__}: write a date with a time, or a string"
+    if isinstance(value, datetime) and not _is_a_time_in_utc(value):
+        return f"is {value}, which lies outside the years 1 to 9999 in UTC"
     return ""
+
+
+def _is_a_time_in_utc(value: datetime) -> bool:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True

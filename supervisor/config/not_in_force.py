@@ -7,5 +7,5 @@ from supervisor.config.settings import Settings
 
 def keys_not_in_force(settings: Settings) -> list[str]:
     """Return the dotted keys that are set to something and have no effect."""
-    keys = {"schedules": settings.schedules, "http.enabled": settings.http.enabled}
+    keys = {"http.enabled": settings.http.enabled}
     return [key for key, value in keys.items() if value]

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, fi
 from pydantic.config import JsonDict
 
 from supervisor.config.checks import (
-    check_cron,
     check_mongo_uri,
     check_plain,
     check_rate,
@@ -23,6 +22,7 @@ from supervisor.config.checks import (
     is_loopback,
     redact_uri,
 )
+from supervisor.config.cron import check_cron
 from supervisor.core.fleet import MOST_WORKERS
 
 # Upper bounds only keep absurd values out of timers, dates and array sizes.
@@ -242,6 +242,11 @@ class ScheduleSettings(Table):
     )
     payload: Annotated[dict[str, Any], AfterValidator(check_plain)] = Field(
         default={}, description="Payload of the job.", json_schema_extra={"allowed": "a table"}
+    )
+    catch_up: Literal["skip", "latest"] = Field(
+        default="skip",
+        description="What becomes of run times at which no supervisor was there: `skip` leaves them out, `latest` "
+        "makes one job for the latest of them.",
     )
 
 

@@ -115,6 +115,24 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "completed, failed, orphaned_files",
     ),
     "retention.failed": ("warning", "the retention could not be applied; tried again in an hour", "reason"),
+    "schedule.failed": (
+        "warning",
+        "the job of a run time cannot be made; the other schedules go on",
+        "schedule, reason, hint",
+    ),
+    "schedule.handler_unknown": ("warning", "its handler is not registered here", "schedule, handler, hint"),
+    "schedule.job_made": (
+        "info",
+        "a run time has come, and this supervisor has made its job",
+        "schedule, job_id, handler, late_s",
+    ),
+    "schedule.missed": (
+        "warning",
+        "so many run times (counted up to 2,000) after `after` make no job: nobody was there in their minute",
+        "schedule, missed, after, catch_up",
+    ),
+    "schedule.recovered": ("info", "the job can be made again", "schedule"),
+    "schedule.watched": ("info", "a schedule is new or has been edited", "schedule, handler, cron, timezone, catch_up"),
     "service_manager.unreachable": (
         "warning",
         "nothing can be sent to the socket in NOTIFY_SOCKET; said once, and nothing else depends on it",

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class CommandLine:
     uri: str
     database: str
 
-    def configure(self, **tables: dict[str, Any]) -> None:
+    def configure(self, schedules: Sequence[dict[str, Any]] = (), **tables: dict[str, Any]) -> None:
         """Write config.toml: the database, the misbehaving handlers, and `tables`, which add and win."""
         config: dict[str, dict[str, Any]] = {
             "mongo": {"uri": self.uri, "database": self.database},
@@ -51,7 +52,7 @@ class CommandLine:
         }
         for name, keys in tables.items():
             config[name] = {**config.get(name, {}), **keys}
-        (self.folder / "config.toml").write_text(toml(config))
+        (self.folder / "config.toml").write_text(toml({**config, "schedules": list(schedules)}))
 
     def __call__(self, *arguments: str, stdin: str = "", environ: dict[str, str] | None = None) -> Done:
         process = self.start(*arguments, environ=environ)

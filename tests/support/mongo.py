@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ ELECTION_MS = 2000  # the default of 10 s makes failover tests long
 HEARTBEAT_TIMEOUT_S = 4  # a member that hangs is noticed by this; the default of 10 s makes such tests long
 PORT_TRIES = 5
 CLOCK = "clock"
+CLOCK_WITHIN_S = 10
 
 # Between fork and exec of mongod; a preexec_fn is unsafe in a process with threads.
 DIE_WITH_PARENT = """
@@ -86,8 +88,17 @@ class RunningMongod:
             self.process.wait()
 
     def set_clock(self, ahead_s: float) -> None:
-        """Move its clock, which must be its own, within a second; durations stay what they are."""
-        (self.directory / CLOCK).write_text(f"{ahead_s:+g}")
+        """Move its clock, which must be its own; durations stay what they are."""
+        (self.directory / CLOCK).write_text(f"{ahead_s:+.3f}")
+
+    def put_clock(self, moment: datetime) -> None:
+        """Have its clock, which must be its own, show `moment` now; returns when it does."""
+        self.set_clock((moment - datetime.now(UTC)).total_seconds())
+
+        def shows() -> bool:
+            return abs((self.hello()["localTime"].replace(tzinfo=UTC) - moment).total_seconds()) < CLOCK_WITHIN_S
+
+        until(shows, CLOCK_WITHIN_S, f"its clock to show {moment}")
 
     def restart(self) -> None:
         """Start it again after its end, on the same data and port; returns when it is primary or secondary."""
@@ -187,7 +198,7 @@ def faked_clock(offset_file: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(offset_file),
-        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # else waits of threads end late: a write of a replica set took a second
     }

@@ -22,13 +22,20 @@ MISBEHAVING = "tests.support.misbehaving"
 Document = dict[str, Any]
 
 
-def toml(tables: dict[str, Document]) -> str:
-    """Write tables of plain values as TOML."""
+def toml(tables: dict[str, Any]) -> str:
+    """Write tables of plain values, and arrays of such tables, as TOML."""
     lines = []
-    for table, keys in tables.items():
-        lines.append(f"[{table}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    for name, table in tables.items():
+        for keys in table if isinstance(table, list) else [table]:
+            lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
+            lines += [f"{key} = {toml_value(value)}" for key, value in keys.items()]
     return "\n".join(lines) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
 
 
 def configuration(uri: str, database: str, **tables: Document) -> dict[str, Document]:

@@ -158,6 +158,7 @@ DATABASE_EXCEPTIONS = {
     "supervisor.outage imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.reaper imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.status_line imports pymongo.errors.PyMongoError": AN_ERROR,
+    "supervisor.scheduler imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.supervisor imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.asynchronous.database.AsyncDatabase": "a type; it watches the change stream",

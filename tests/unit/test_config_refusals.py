@@ -82,7 +82,7 @@ def _in_an_empty_directory(tmp_path, monkeypatch):
             f'{SCHEDULE}cron = "99 3 * * *"',
             (
                 '[[schedules]] #1 ("nightly") cron = "99 3 * * *": must be a cron line, and its minute is "99": '
-                "allowed are 0-59, *, ranges and steps"
+                "allowed are 0-59, *, lists, ranges and steps"
             ),
         ),
         (
@@ -106,6 +106,24 @@ def _in_an_empty_directory(tmp_path, monkeypatch):
                 '[[schedules]] #1 ("nightly") payload = …: must be a table of plain values, and day is a date: '
                 "write a date with a time, or a string"
             ),
+        ),
+        (
+            f'{SCHEDULE}cron = "0 3 * * *"\npayload = {{day = 0001-01-01T00:00:00+14:00}}',
+            (
+                '[[schedules]] #1 ("nightly") payload = …: must be a table of plain values, and day is '
+                "0001-01-01 00:00:00+14:00, which lies outside the years 1 to 9999 in UTC"
+            ),
+        ),
+        (
+            f'{SCHEDULE}cron = "0 0 30 2 *"',
+            (
+                '[[schedules]] #1 ("nightly") cron = "0 0 30 2 *": must be a cron line that comes due some day, '
+                "and this one never does"
+            ),
+        ),
+        (
+            f'{SCHEDULE}cron = "0 3 * * *"\ncatch_up = "all"',
+            '[[schedules]] #1 ("nightly") catch_up = "all": must be "skip" or "latest"',
         ),
         (f'{SCHEDULE}cron = "0 3 * * *"\n' * 2, '[[schedules]]: two schedules are named "nightly"'),
         (
