@@ -38,7 +38,8 @@ def check(editor: Editor, supervisor: RunningSupervisor, jobs: Jobs, base: dict[
     assert in_force(jobs) == expected
 
 
-@pytest.mark.parametrize("edits", [FEW, pytest.param(MANY, marks=[pytest.mark.chaos, pytest.mark.timeout(900)])])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("edits", [FEW, pytest.param(MANY, marks=pytest.mark.chaos)])
 def test_random_edits_under_load_lose_no_job_and_the_last_valid_file_is_what_runs(
     start: StartSupervisor, jobs: Jobs, tmp_path: Path, edits: int
 ) -> None:
