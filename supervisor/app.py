@@ -87,7 +87,7 @@ class Surroundings:
 
     def pulse(self, heartbeat: Heartbeat) -> Pulse:
         """Return the claim loop's pulse, told on to the service manager and to `health`."""
-        return Pulse(self.manager.beat, lambda: self.health.write(heartbeat.shown_phase.value))
+        return Pulse(self.manager.beat, lambda: self.health.beat(heartbeat.shown_phase.value))
 
 
 def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None) -> int:
@@ -225,6 +225,7 @@ async def _build(loaded: LoadedConfig, database: Database, around: Surroundings)
         heartbeat=heartbeat,
         presence=presence,
         manager=around.manager,
+        health=around.health,
         status_line=StatusLine(live, pool, heartbeat, CountStore(database, collection), around.manager),
     )
     return Supervisor(parts, loaded)

@@ -28,12 +28,18 @@ class HealthFile:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{os.getpid()}{SUFFIX}"
+        self._beat_at = time.monotonic()
         self._identity = {"pid": os.getpid(), "start_ticks": start_ticks(), "boot_id": boot_id()}
         self._failed = False
 
-    def write(self, phase: str) -> None:
+    def beat(self, phase: str) -> None:
         """Say that the claim loop has turned, in this phase."""
-        state = json.dumps({**self._identity, "phase": phase, "beat_at": time.monotonic()})
+        self._beat_at = time.monotonic()
+        self.enter(phase)
+
+    def enter(self, phase: str) -> None:
+        """Say that a phase has begun, which is no progress of the claim loop."""
+        state = json.dumps({**self._identity, "phase": phase, "beat_at": self._beat_at})
         try:
             self._write(state.ljust(LENGTH - 1) + "\n")
         except OSError as error:
@@ -66,7 +72,7 @@ def open_health_file(environ: Mapping[str, str]) -> Iterator[HealthFile]:
         _prepare(folder)
         _remove_dead(folder)
     file = HealthFile(folder)
-    file.write("starting")
+    file.enter("starting")
     try:
         yield file
     finally:

@@ -8,6 +8,8 @@ from pathlib import Path
 STARTTIME = 19
 """Position in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5))."""
 
+_ENDED = ("Z", "X")
+
 
 def start_ticks(pid: int | None = None) -> int | None:
     """Return when this process, or the process `pid`, was started, in clock ticks since boot; None if it is gone.
@@ -19,14 +21,30 @@ def start_ticks(pid: int | None = None) -> int | None:
 
 
 def is_alive(pid: int, ticks: int) -> bool:
-    """Tell whether the process `pid` that was started at `ticks` still runs."""
-    return start_ticks(pid) == ticks and not is_zombie_or_gone(pid)
+    """Tell whether the process `pid` that was started at `ticks` still runs, as far as we may know.
+
+    Of another user's process that /proc hides (its option hidepid, ProtectProc= in a unit) only the id can be seen.
+    """
+    fields = stat(pid)
+    if fields is None:
+        return _is_hidden(pid)
+    return int(fields[STARTTIME]) == ticks and fields[0] not in _ENDED
 
 
 def is_zombie_or_gone(pid: int) -> bool:
     """Tell whether there is no such process, or only what is left of one."""
     fields = stat(pid)
-    return fields is None or fields[0] in ("Z", "X")
+    return fields is None or fields[0] in _ENDED
+
+
+def _is_hidden(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):  # there is none, or can be none
+        return False
+    return False
 
 
 def stat(pid: int) -> list[str] | None:

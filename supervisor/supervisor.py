@@ -27,6 +27,7 @@ from supervisor.controls import Controls
 from supervisor.dispatcher import Dispatcher
 from supervisor.draining import Draining
 from supervisor.errors import DatabaseUnreachableError
+from supervisor.health_file import HealthFile
 from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
@@ -78,6 +79,7 @@ class Parts:
     heartbeat: Heartbeat
     presence: PresenceStore
     manager: ServiceManager
+    health: HealthFile
     status_line: StatusLine
 
 
@@ -192,6 +194,7 @@ class Supervisor:
 
     def _enter(self, phase: Phase) -> None:
         self._parts.heartbeat.phase = phase
+        self._parts.health.enter(self._parts.heartbeat.shown_phase.value)
         self._parts.heartbeat.soon()
 
     async def _able_to_work(self) -> None:

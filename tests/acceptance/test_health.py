@@ -58,15 +58,16 @@ def test_a_supervisor_is_fine_drains_and_is_gone(
     nobody = ask()
     assert (nobody.code, nobody.error) == (1, f"no supervisor runs here (nothing in {tmp_path}/run)")
     supervisor = start(shutdown={"drain_s": 30})
-    until(lambda: f"ok: supervisor {supervisor.pid} is running; its claim loop turned " in ask().out, what="all well")
-    assert ask().code == 0
+    fine = ask()
+    assert fine.code == 0, "as soon as it is ready"
+    assert fine.out.startswith(f"ok: supervisor {supervisor.pid} is running; its claim loop turned ")
     (told,) = ask("--json").json["supervisors"]
     assert (told["pid"], told["phase"], told["dead"]) == (supervisor.pid, "running", False)
 
     go = tmp_path / "go"
     jobs.wait(jobs.insert("waits_for_file", {"path": str(go)}), "processing")
     supervisor.process.send_signal(signal.SIGTERM)
-    until(lambda: ask().code == 1, what="a supervisor that drains")
+    supervisor.wait_for("supervisor.draining")
     assert ask().error == f"supervisor {supervisor.pid} is draining"
     assert ask("--live").code == 0
     go.touch()
@@ -78,7 +79,7 @@ def test_one_that_was_killed_is_dead_until_it_has_a_successor(
     ask: Ask, start: Callable[..., RunningSupervisor]
 ) -> None:
     supervisor, other = start(), start()
-    until(lambda: ask().code == 0, what="two that are fine")
+    assert ask().code == 0
     supervisor.kill()
     dead = ask()
     assert dead.code == 1

@@ -236,6 +236,7 @@ HANDLES_PROCESSES = {
     "embedded.keeper": "ends mongod",
     "pool.forkserver": "is where workers come from",
     "pool.context": "is how they are made",
+    "proc": "asks whether a process that /proc hides is there",
     "host": "tells whether a predecessor is dead",
     "worker.preload": "runs in the fork server",
     "worker.forks": "as above",

@@ -94,6 +94,15 @@ def test_one_that_drains_is_fine_only_for_who_asks_whether_it_lives(folder, caps
     assert asked(capsys, live=True)[0] == 0
 
 
+def test_to_enter_a_phase_is_no_progress(folder):
+    with open_health_file(os.environ) as file:
+        (path,) = folder.iterdir()
+        file.beat("running")
+        before = json.loads(path.read_text())
+        file.enter("draining")
+        assert json.loads(path.read_text()) == {**before, "phase": "draining"}
+
+
 def test_all_have_to_be_fine(folder, capsys):
     save(folder, "1")
     save(folder, "2", phase="draining")
@@ -113,7 +122,7 @@ def test_the_file_is_as_long_in_every_phase_and_gone_in_the_end(folder):
         (path,) = folder.iterdir()
         sizes = set()
         for phase in ("starting", "running", "draining"):
-            file.write(phase)
+            file.beat(phase)
             sizes.add(path.stat().st_size)
             assert json.loads(path.read_text())["phase"] == phase
         assert len(sizes) == 1
@@ -131,7 +140,7 @@ def test_a_new_one_takes_away_what_dead_ones_have_left(folder):
 
 
 def test_a_directory_that_was_tidied_up_is_made_again(tmp_path):
-    HealthFile(tmp_path / "gone").write("running")
+    HealthFile(tmp_path / "gone").beat("running")
     assert len(list((tmp_path / "gone").iterdir())) == 1
 
 
