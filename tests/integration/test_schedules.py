@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from supervisor.config.settings import RetentionSettings, ScheduleSettings, Settings
 from supervisor.live import Live
 from supervisor.scheduler import LOOK_EVERY_S, RETRY_S, Scheduler
+from supervisor.store.controls import Pause
 from supervisor.store.retention import RetentionStore
 from supervisor.store.schedules import COLLECTION, ScheduleStore, last_runs, scheduled_job
 from tests.support.failpoints import failing
@@ -94,6 +95,15 @@ async def test_the_job_is_what_the_schedule_says_and_counts_from_its_run_time(da
     assert job == {
         "_id": job_id(ticked), "handler": "count", "payload": what, "status": "pending", "run_at": ticked,
     }  # fmt: skip
+
+
+async def test_the_job_of_a_paused_handler_is_made_and_left_to_wait(database, jobs, ticked, watched):
+    made_up = daily(ticked, catch_up="latest")
+    await watched(made_up, ticked)
+    live = Live(Settings(schedules=(made_up,)), {})
+    live.paused = {"count": Pause("count")}
+    await Scheduler(live, ScheduleStore(database, JOBS), half).round()
+    assert [job["status"] async for job in jobs.find()] == ["pending"]
 
 
 async def test_a_run_time_that_has_not_come_by_the_database_s_clock_makes_nothing(database, jobs, documents, ticked):
