@@ -72,10 +72,11 @@ def built_image(folder: Path) -> Iterator[Image]:
 
 
 def make_base(folder: Path) -> None:
-    """Make the root of a minimal Debian, which keeps no packages that it has installed, as the official images do."""
+    """Make the root of a minimal Debian without lists and caches of packages, as the official images are."""
     targets = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian")
     run("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, folder, targets.split()[0])
     run("chroot", folder, "apt-get", "clean")
+    shutil.rmtree(folder / "var/lib/apt/lists")
     (folder / "etc/apt/apt.conf.d/no-caches").write_text('Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n')
 
 

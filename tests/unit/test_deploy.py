@@ -93,6 +93,15 @@ def test_nobody_is_root() -> None:
     assert compose()["services"]["supervisor"]["user"] == f"${{SUPERVISOR_USER:-{uid}}}:{gid}"
 
 
+def test_the_pod_fits_the_restricted_pod_security_standard() -> None:
+    assert pod()["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    said = container()["securityContext"]
+    assert (said["allowPrivilegeEscalation"], said["capabilities"]) == (False, {"drop": ["ALL"]})
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod())
+    allowed = {"configMap", "emptyDir"}
+    assert {kind for volume in pod()["volumes"] for kind in volume if kind != "name"} <= allowed
+
+
 def test_the_last_stage_installs_nothing_that_builds_and_no_database() -> None:
     installed = " ".join(last_stage("RUN"))
     assert not {"pip", "python3-pip", "python3-venv", "gcc", "build-essential", "curl", "git"} & set(installed.split())
