@@ -6,6 +6,7 @@ SupervisorError               caught at the command line: one line on stderr and
 ├── HandlerImportError        a module of handlers cannot be imported        (2)
 ├── UnknownHandlerError       no registered handler has that name            (2)
 ├── PayloadError              a payload its handler's model refuses          (2)
+│   └── PayloadTooLargeError  one that is larger than a payload may be       (2)
 ├── DatabaseRefusedError      reachable, but not safe to run on              (2)
 ├── DatabaseUnreachableError  no answer within the allowed time              (3)
 ├── WorkersCannotStartError   no worker ever shook hands                     (4)
@@ -49,6 +50,10 @@ class PayloadError(SupervisorError):
     """The payload does not fit the handler's model; the message names the field."""
 
     exit_code = 2
+
+
+class PayloadTooLargeError(PayloadError):
+    """The payload is larger than `limits.payload_kb`."""
 
 
 class DatabaseRefusedError(SupervisorError):

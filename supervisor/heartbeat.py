@@ -107,6 +107,7 @@ class Heartbeat:
             "slots": slots,
             "handlers": self._handlers(),
             "recent": self._live.recent.report(),
+            "totals": self._live.totals.report(),
             "counts": dict(self._live.counts),
             "machine": machine.look_around(),
         }

@@ -15,6 +15,7 @@ from supervisor.outage import Outage
 from supervisor.recent import Recent
 from supervisor.registry import HandlerSpec
 from supervisor.store.controls import EVERY, Pause
+from supervisor.totals import Totals
 
 
 class Live:
@@ -46,11 +47,14 @@ class Live:
         """Recorded attempts by outcome, since the start."""
         self.recent = Recent()
         """The same of the last minutes, by handler."""
+        self.totals = Totals()
+        """The same since the start, by handler."""
 
     def count(self, change: Transition) -> None:
         """Count a recorded attempt."""
         self.counts[str(change.outcome)] += 1
         self.recent.note(change)
+        self.totals.note(change)
 
     def may_claim(self, handler: str) -> bool:
         """Tell whether jobs of `handler` may be claimed, as far as the controls go."""

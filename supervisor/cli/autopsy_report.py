@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from supervisor.cli.parsing import PROGRAM
-from supervisor.cli.printing import clean, plain, printable
+from supervisor.cli.printing import clean, printable
 from supervisor.cli.stacks import frames, traceback_lines
 from supervisor.client.documents import id_text
 from supervisor.client.reasons import Reason
+from supervisor.client.shown import plain
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 from supervisor.core.outcome import ErrorKind

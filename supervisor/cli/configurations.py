@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from supervisor.cli.printing import plain, print_table
+from supervisor.cli.printing import print_table
+from supervisor.client.shown import plain
 from supervisor.config.provenance import SetKey
 
 Document = Mapping[str, Any]

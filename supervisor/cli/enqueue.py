@@ -18,12 +18,12 @@ from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
-from supervisor.client.documents import JSON, JobOptions, id_text
+from supervisor.client.documents import JSON, JobOptions, id_text, with_file
 from supervisor.client.operator import OperatorQueue
 from supervisor.config.settings import Settings
 from supervisor.core.job import Status
 from supervisor.errors import SupervisorError, UnknownHandlerError, UsageError
-from supervisor.registry import HandlerSpec, Registry
+from supervisor.registry import Registry
 
 Document = dict[str, Any]
 
@@ -73,12 +73,12 @@ def enqueue(session: Session, /, handler: str | None, *, wait: bool, json_: bool
     if handler is None or on_end is not None:
         raise click.UsageError("--on-end goes with --batch" if handler else "Missing argument 'HANDLER'")
     settings = session.load().settings
-    registry, spec = _find_handler(handler, settings)
+    registry = _registry_with(handler, settings)
     payload, path = read_payload(fields.pop("payload")), fields.pop("path")
     file_id = None if path is None else ObjectId()
     if path is not None:
         _check_file(path)
-        payload = with_file(payload, file_id, spec)
+        payload = _payload_with_file(payload, file_id, registry, handler)
     options = _options(fields)
     with session.connect(settings, registry) as database:
         database.queue.check(handler, payload, **options)  # before anything is uploaded
@@ -112,16 +112,16 @@ def _enqueue_batch(session: Session, jobs: list[Document], on_end: str | None, *
             click.echo(as_json(described(made)) if json_ else id_text(made.id))
 
 
-def _find_handler(name: str, settings: Settings) -> tuple[Registry, HandlerSpec]:
+def _registry_with(name: str, settings: Settings) -> Registry:
     """Import the handlers; modules that fail matter only if the handler is not found because of that, perhaps."""
     registry, failures = handlers_of(settings)
     try:
-        spec = registry.get(name)
+        registry.get(name)
     except UnknownHandlerError as error:
         raise UnknownHandlerError("; ".join([str(error), *failures])) from None
     for failure in failures:
         warn(failure)
-    return registry, spec
+    return registry
 
 
 def read_payload(text: str | None) -> Document:
@@ -159,13 +159,11 @@ def _check_file(path: Path) -> None:
         raise UsageError(f"--file: {path} cannot be read: {error.strerror}") from None
 
 
-def with_file(payload: Mapping[str, Any], file_id: Any, spec: HandlerSpec) -> Document:
-    """Return the payload with the uploaded file where the handler expects one; raises UsageError if it has one."""
-    takes_source = "source" in getattr(spec.payload_type, "model_fields", ())
-    field = "source" if takes_source else "file_id"
-    if field in payload:
-        raise UsageError(f"--file: the payload has a {field!r} already; give one of the two")
-    return {**payload, field: {"file_id": file_id} if takes_source else file_id}
+def _payload_with_file(payload: Document, file_id: Any, registry: Registry, handler: str) -> Document:
+    try:
+        return with_file(payload, file_id, registry, handler)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from None
 
 
 def _options(fields: Mapping[str, Any]) -> JobOptions:

@@ -10,10 +10,11 @@ import click
 
 from supervisor.cli.filters import filter_options, read_filters, within_bounds
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import as_json, clean, error_in_short, iso, plain, print_table
+from supervisor.cli.printing import as_json, clean, error_in_short, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text
 from supervisor.client.operator import OperatorQueue
+from supervisor.client.shown import iso, plain
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
 

@@ -5,21 +5,17 @@ Job documents hold other people's strings; whatever is printed for people is str
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
-from bson import Decimal128, ObjectId, json_util
 from rich.cells import cell_len
 from rich.text import Text
 
-from supervisor.client.documents import id_text
+from supervisor.client.shown import plain
 from supervisor.config.problems import one_line
 
 _GAP = "  "
@@ -55,33 +51,6 @@ def printable(text: str) -> str:
 def as_json(value: Any) -> str:
     """Return `value` as JSON that is easy on `jq`: ids are strings, times ISO 8601 in UTC, binary data base64."""
     return json.dumps(plain(value), indent=2, ensure_ascii=False)
-
-
-def plain(value: Any) -> Any:  # noqa: PLR0911 - a table of types
-    """Return a BSON value as JSON's own types."""
-    match value:
-        case Mapping():
-            return {str(key): id_text(item) if key == "_id" else plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [plain(item) for item in value]
-        case None | bool() | str():
-            return value
-        case datetime():
-            return iso(value)
-        case bytes():
-            return base64.b64encode(value).decode("ascii")
-        case int():
-            return int(value)
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case ObjectId() | Decimal128():
-            return str(value)
-    return json.loads(json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS))
-
-
-def iso(moment: datetime) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def error_in_short(error: Any) -> str:

@@ -19,7 +19,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
-from supervisor.client import batches, documents
+from supervisor.client import batches, documents, storing
 from supervisor.client.calls import Call, Carrier, Seen, Sleep, Steps, answer_async, carry_out_async
 from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters
@@ -62,6 +62,11 @@ class AsyncQueue:
         self._files = AsyncGridFSBucket(self._database, bucket_name=BUCKET)
         self._operations = Operations(collection, registry, payload_kb)
 
+    @property
+    def registry(self) -> Registry | None:
+        """The handlers that jobs are checked against."""
+        return self._operations.registry
+
     @overload
     async def enqueue(
         self,
@@ -99,6 +104,13 @@ class AsyncQueue:
         document = self._operations.checked(handler, payload, options, datetime.now(UTC))
         return await self._do(self._operations.enqueue(document, session))
 
+    def check(
+        self, handler: str | Callable[..., Any], payload: Payload = None, **options: Unpack[JobOptions]
+    ) -> Document:
+        """Return the document that `enqueue` would insert; raises as it does, without the database."""
+        document: Document = self._operations.checked(handler, payload, options, datetime.now(UTC))
+        return document
+
     async def enqueue_many(
         self,
         handler: str | Callable[..., Any],
@@ -134,6 +146,10 @@ class AsyncQueue:
         """Return the document of a job, whole or, if `small`, as a listing has it; raises JobNotFoundError."""
         return await self._do(self._operations.get(job_id, small=small))
 
+    async def find_id(self, text: str) -> Any:
+        """Return the id of the job that `text` means, as on the command line; raises JobNotFoundError."""
+        return await self._do(self._operations.find_id(text))
+
     async def list(
         self,
         status: str | None = None,
@@ -160,6 +176,14 @@ class AsyncQueue:
         """Return how many jobs there are: {handler: {status: jobs}}."""
         return await self._do(self._operations.counts())
 
+    async def activity(self) -> Document:
+        """Return `{active_jobs, pending_jobs, oldest_pending_s}`: how long the first of the due ones has been due."""
+        return await self._do(self._operations.activity())
+
+    async def ping(self) -> None:
+        """Raise PyMongoError unless the jobs can be read."""
+        await self._do(self._operations.ping())
+
     async def supervisors(self) -> Documents:
         """Return the supervisors' heartbeat documents, each with its `heartbeat_age_s` by the database's clock."""
         return await self._do(self._operations.supervisors())
@@ -169,14 +193,16 @@ class AsyncQueue:
         states = [document async for document in self.follow(job_id, timeout_s) if documents.has_ended(document)]
         return states[-1]
 
-    async def follow(self, job_id: Any, timeout_s: float | None = None) -> AsyncIterator[Document]:
+    async def follow(
+        self, job_id: Any, timeout_s: float | None = None, *, small: bool = False
+    ) -> AsyncIterator[Document]:
         """Yield the document of the job now, at each change that is seen, and last of all when it has ended.
 
-        Raises JobNotFoundError (also for a job that is deleted meanwhile), TimeoutError after `timeout_s` seconds. A
-        database that does not answer for a while is waited for.
+        If `small`, it is as a listing has it. Raises JobNotFoundError (also for a job that is deleted meanwhile),
+        TimeoutError after `timeout_s` seconds. A database that does not answer for a while is waited for.
         """
         async with AsyncAlarm(self._database[self._operations.jobs], job_id) as alarm:
-            carrier = Carrier(until_ended(job_id, lambda: self._operations.get(job_id), timeout_s))
+            carrier = Carrier(until_ended(job_id, lambda: self._operations.get(job_id, small=small), timeout_s))
             while (wanted := carrier.wanted) is not None:
                 match wanted:
                     case Call():
@@ -202,21 +228,15 @@ class AsyncQueue:
         loaded: Document = json_util.loads(text, json_options=documents.JSON)
         return loaded
 
-    async def upload(self, pieces: AsyncIterable[bytes], name: str, file_id: Any = None) -> Any:
+    async def upload(self, pieces: AsyncIterable[bytes], name: str, file_id: Any = None, *, job_id: Any = None) -> Any:
         """Store what `pieces` yields as a file, piece by piece, and return its id.
 
         It stays until it belongs to jobs, by their naming it as `file_id` in the payload, and they are all deleted.
+        With `job_id` it belongs to that job from the start: if the job never comes, the file goes after an hour.
         What `pieces` raises comes out, and nothing is stored then.
         """
-        file_id, metadata = file_id or ObjectId(), files.uploaded_to(self._operations.jobs)
-        stored = self._files.open_upload_stream_with_id(file_id, name, metadata=metadata)
-        try:
-            async for piece in pieces:
-                await stored.write(piece)
-        except BaseException:
-            await stored.abort()
-            raise
-        await stored.close()
+        file_id, metadata = file_id or ObjectId(), files.uploaded_to(self._operations.jobs, job_id)
+        await storing.store(self._database, pieces, file_id, name, metadata)
         return file_id
 
     async def discard(self, file_id: Any) -> None:

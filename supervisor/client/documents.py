@@ -5,19 +5,20 @@ The asynchronous client and the synchronous one differ in `await` only; everythi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 
 import bson
-from bson import ObjectId, json_util
+from bson import ObjectId, Regex, json_util
 from bson.errors import BSONError
 from pydantic import BaseModel
 
 from supervisor.core.job import ENDED, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
-from supervisor.errors import JobStateError, PayloadError, UsageError
+from supervisor.errors import JobStateError, PayloadError, PayloadTooLargeError, UsageError
 from supervisor.registry import Registry
 
 RETRYABLE = (Status.FAILED, Status.CANCELLED)
@@ -33,6 +34,9 @@ LISTED_WITHOUT = {"payload": 0, "result": 0, "attempts": 0}
 _NOT_STORABLE = (BSONError, OverflowError, UnicodeError, RecursionError, TypeError, ValueError)
 """What pymongo raises for a value that BSON does not have."""
 _INT64 = range(-(2**63), 2**63)
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_LONGEST_EXTENDED = 500
+"""Characters; a longer one could be nested deeper than the database takes."""
 _FORGOTTEN_BY_A_RETRY = ("run_at", "finished_at", "cancel_requested", "lease", "progress", "result", "result_file")
 
 
@@ -131,7 +135,7 @@ def check_size(payload: Mapping[str, Any], payload_kb: int) -> None:
     except _NOT_STORABLE as error:
         raise PayloadError(f"payload: cannot be stored: {error}") from None
     if size > payload_kb * 1024:
-        raise PayloadError(
+        raise PayloadTooLargeError(
             f"payload: is {size / 1024:.0f} kB, must be at most {payload_kb} kB (limits.payload_kb); "
             "larger input belongs in a file"
         )
@@ -144,6 +148,20 @@ def _check_payload(handler: str, payload: Mapping[str, Any], registry: Registry)
         raise PayloadError(f"payload of {handler!r}: {error}") from None
 
 
+def with_file(payload: Mapping[str, Any], file_id: Any, registry: Registry | None, handler: str) -> dict[str, Any]:
+    """Return the payload with the id of an uploaded file where the handler expects one.
+
+    That is `source.file_id` where its model has a `source`, else `file_id`. Raises UsageError if it has one already,
+    UnknownHandlerError.
+    """
+    payload_type = None if registry is None else registry.get(handler).payload_type
+    takes_source = "source" in getattr(payload_type, "model_fields", ())
+    field = "source" if takes_source else "file_id"
+    if field in payload:
+        raise UsageError(f"file: the payload has a {field!r} already; give one of the two")
+    return {**payload, field: {"file_id": file_id} if takes_source else file_id}
+
+
 def id_text(job_id: Any) -> str:
     """Return an id so that it can be given to a command again."""
     if isinstance(job_id, (ObjectId, str, int)) and not isinstance(job_id, bool):
@@ -154,14 +172,22 @@ def id_text(job_id: Any) -> str:
 def ids_meant_by(text: str) -> list[Any]:
     """Return the ids that `text` from a command line may stand for, the likeliest first.
 
-    An ObjectId, an integer, the string itself; Extended JSON for everything else (`{"$uuid": "…"}`).
+    An ObjectId, an integer, the string itself; Extended JSON for everything else (`{"$uuid": "…"}`), if it can be an
+    id: `{"$ne": null}` cannot, and is only a string.
     """
     candidates: list[Any] = [ObjectId(text)] if ObjectId.is_valid(text) else []
-    if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and int(text) in _INT64:
+    if _INTEGER.fullmatch(text) and int(text) in _INT64:
         candidates.append(int(text))
-    if text.startswith("{"):
-        candidates += _extended(text)
+    if text.startswith("{") and len(text) <= _LONGEST_EXTENDED:
+        candidates += filter(_can_be_id, _extended(text))
     return [*candidates, text] if _is_unicode(text) else []
+
+
+def _can_be_id(value: Any) -> bool:
+    """Tell whether the database takes `value` as an `_id`; as a query, the others would mean something else."""
+    if isinstance(value, Mapping):
+        return not any(str(key).startswith("$") for key in value)
+    return not isinstance(value, (list, Regex))
 
 
 def _extended(text: str) -> list[Any]:
@@ -248,6 +274,27 @@ def counts_by_handler(groups: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
         of_handler = counts.setdefault(str(group["_id"].get("handler")), {status.value: 0 for status in Status})
         of_handler[group["_id"]["status"]] += group["jobs"]
     return counts
+
+
+def oldest_due_pipelines() -> list[list[dict[str, Any]]]:
+    """Return the aggregations that find how long the oldest pending job has been due, in seconds.
+
+    A job is due at its `run_at`; one without it since it was made, which an ObjectId tells: so the index `claim` alone
+    answers for those. Jobs with other ids are read for their `created_at`.
+    """
+    pending = {"status": Status.PENDING.value}
+    made_at = {"$cond": [{"$eq": [{"$type": "$_id"}, "objectId"]}, {"$toDate": "$_id"}, None]}
+    others = {**pending, "_id": {"$not": {"$type": "objectId"}}}
+    return [_oldest_due(pending, made_at), _oldest_due(others, "$created_at")]
+
+
+def _oldest_due(wanted: dict[str, Any], made_at: Any) -> list[dict[str, Any]]:
+    due_at = {"$ifNull": ["$run_at", made_at]}
+    is_due = {"$and": [{"$eq": [{"$type": due_at}, "date"]}, {"$lte": [due_at, "$$NOW"]}]}
+    age_s = {"$divide": [{"$subtract": ["$$NOW", "$oldest"]}, 1000]}
+    oldest = {"$min": {"$cond": [is_due, due_at, None]}}  # which passes over null
+    known = {"$cond": [{"$eq": [{"$type": "$oldest"}, "date"]}, age_s, None]}
+    return [{"$match": wanted}, {"$group": {"_id": None, "oldest": oldest}}, {"$project": {"age_s": known}}]
 
 
 def supervisors_pipeline() -> list[dict[str, Any]]:

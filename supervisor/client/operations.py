@@ -55,14 +55,14 @@ class Operations:
 
     def __init__(self, jobs: str, registry: Registry | None, payload_kb: int) -> None:
         self.jobs = jobs
-        self._registry = registry
+        self.registry = registry
         self.payload_kb = payload_kb
 
     def name_of(self, handler: str | Callable[..., Any]) -> str:
         """Return the name under which a handler is registered; a string is one. Raises UsageError."""
         if isinstance(handler, str):
             return handler
-        known = self._registry.handlers.values() if self._registry is not None else ()
+        known = self.registry.handlers.values() if self.registry is not None else ()
         for spec in known:
             if spec.function is handler:
                 return spec.name
@@ -74,7 +74,7 @@ class Operations:
 
     def _made(self, handler: str, payload: Payload, options: JobOptions, now: datetime) -> Made:
         document = documents.job_document(handler, payload, options, now)
-        return document, documents.check_job(document, self._registry, self.payload_kb)
+        return document, documents.check_job(document, self.registry, self.payload_kb)
 
     def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> Made:
         """Return the document of a job given as `{handler, payload, …}` with the producer's fields; raises the same."""
@@ -105,10 +105,10 @@ class Operations:
                     made.append(first)
                     continue
                 document = {**rest, "_id": ObjectId(), "payload": documents.plain_payload(payload)}
-                documents.check_payload(name, document["payload"], self._registry)
+                documents.check_payload(name, document["payload"], self.registry)
                 made.append((document, documents.encoded(document, self.payload_kb)))
             except PayloadError as error:
-                raise PayloadError(f"payloads[{number}]: {error}") from None
+                raise type(error)(f"payloads[{number}]: {error}") from None
         return made
 
     def enqueue(self, document: Document, session: Any = None) -> Steps[Any]:
@@ -159,6 +159,16 @@ class Operations:
             raise JobNotFoundError(f"no job has the id {str(job_id)!r}")
         return document
 
+    def find_id(self, text: str) -> Steps[Any]:
+        """Return the id of the job that `text` means, as `documents.ids_meant_by` has it; raises JobNotFoundError."""
+        meant = documents.ids_meant_by(text)
+        found = yield call(self.jobs, "find", {"_id": {"$in": meant}}, {"_id": 1})
+        there = [job["_id"] for job in found]
+        for candidate in meant:
+            if candidate in there:
+                return candidate
+        raise JobNotFoundError(f"no job has the id {text!r}")
+
     def list(
         self, status: str | None, handler: str | None, limit: int, after: Any, filters: Filters
     ) -> Steps[Documents]:
@@ -207,6 +217,21 @@ class Operations:
         """Return how many jobs there are: {handler: {status: jobs}}."""
         groups = yield call(self.jobs, "aggregate", documents.count_pipeline())
         return documents.counts_by_handler(groups)
+
+    def ping(self) -> Steps[None]:
+        """Read from the jobs."""
+        yield call(self.jobs, "find_one", {}, {"_id": 1})
+
+    def activity(self) -> Steps[Document]:
+        """Return `{active_jobs, pending_jobs, oldest_pending_s}`."""
+        active = yield call(self.jobs, "count_documents", {"status": Status.PROCESSING.value})
+        pending = yield call(self.jobs, "count_documents", {"status": Status.PENDING.value})
+        ages: list[float | None] = []
+        for pipeline in documents.oldest_due_pipelines():
+            ages += [found["age_s"] for found in (yield call(self.jobs, "aggregate", pipeline))]
+        known = [age for age in ages if age is not None]
+        oldest_s = round(max(known), 3) if known else None
+        return {"active_jobs": active, "pending_jobs": pending, "oldest_pending_s": oldest_s}
 
     def supervisors(self) -> Steps[Documents]:
         """Return the heartbeat documents, each with its age."""

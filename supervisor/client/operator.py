@@ -13,7 +13,6 @@ from supervisor.client.facts import facts_of, read_job
 from supervisor.client.filters import Filters, listing
 from supervisor.client.queue import Queue
 from supervisor.client.reasons import Facts
-from supervisor.errors import JobNotFoundError
 
 
 class OperatorQueue(Queue):
@@ -21,12 +20,7 @@ class OperatorQueue(Queue):
 
     def find_id(self, text: str) -> Any:
         """Return the id of the job that `text` from a command line means; raises JobNotFoundError."""
-        meant = documents.ids_meant_by(text)
-        there = [found["_id"] for found in self._jobs.find({"_id": {"$in": meant}}, {"_id": 1})]
-        for candidate in meant:
-            if candidate in there:
-                return candidate
-        raise JobNotFoundError(f"no job has the id {text!r}")
+        return self._do(self._operations.find_id(text))
 
     def count(self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]) -> int:
         """Return how many jobs `list` would return without a limit."""

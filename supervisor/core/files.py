@@ -24,9 +24,9 @@ def made_by(job: Job, collection: str, kind: str) -> dict[str, Any]:
     return {"collection": collection, "job_ids": [job.id], "token": job.token, "kind": kind}
 
 
-def uploaded_to(collection: str) -> dict[str, Any]:
-    """Return the metadata of a file that no job names yet."""
-    return {"collection": collection, "job_ids": [], "kind": UPLOAD}
+def uploaded_to(collection: str, job_id: Any = None) -> dict[str, Any]:
+    """Return the metadata of a file that no job names yet, but the one that is about to be inserted, if any."""
+    return {"collection": collection, "job_ids": [] if job_id is None else [job_id], "kind": UPLOAD}
 
 
 def naming(file_ids: list[Any], collection: str, job_id: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

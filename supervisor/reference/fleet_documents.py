@@ -67,6 +67,8 @@ own memory, `cpu` what its job uses with its subprocesses, in per cent of one co
 | `recent` | recorded attempts of the last 1 and 5 minutes: `[{{handler, minutes, ended, wait_s, run_s}}]`; `ended` by \
 outcome, `wait_s` and `run_s` as `{{mean, max}}` |
 | `machine` | `{{load_1m, cores, memory_available_mb}}` |
+| `totals` | since the start: `[{{handler, jobs, attempts, run_s, within}}]`; `jobs` that ended by status, `attempts` \
+and the seconds `run_s` they took, `within` how many took at most `s` seconds as `[{{s, attempts}}]` |
 | `counts` | recorded attempts since the start, by outcome |
 
 ## `schedules`

@@ -74,6 +74,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "the file that `health` reads cannot be written; said once, and nothing else depends on it",
         "path, reason",
     ),
+    "http.database_failed": ("warning", "a request was answered with 503: the database did not answer", "reason"),
     "heartbeat.failed": ("debug", "a heartbeat could not be written", "reason"),
     "job.invalid": ("warning", "a document breaks the schema and was set aside as failed", "job_id, problem"),
     "job.lease_lost": ("warning", "an outcome was dropped, since the job is no longer ours", "as attempt.ended"),
