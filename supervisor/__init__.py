@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from supervisor.client.async_queue import AsyncQueue
     from supervisor.client.queue import Queue
-    from supervisor.context import JobContext
+    from supervisor.context import AsyncJobContext, JobContext
     from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PermanentError, Retry
     from supervisor.registry import describe_validation_error, handler
 
 __all__ = [
+    "AsyncJobContext",
     "AsyncQueue",
     "JobCancelled",
     "JobContext",
@@ -26,6 +27,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncJobContext": "supervisor.context",
     "AsyncQueue": "supervisor.client.async_queue",
     "JobContext": "supervisor.context",
     "Queue": "supervisor.client.queue",

@@ -1,4 +1,4 @@
-"""The composition root: builds the real store, pool and watcher, runs them, and decides nothing."""
+"""A supervisor as a process: its database, its workspace, its signals, its end."""
 
 from __future__ import annotations
 
@@ -6,88 +6,37 @@ import asyncio
 import contextlib
 import gc
 import os
-import random
 import signal
 import sys
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import structlog
-from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
-from supervisor import __version__, host, logs, service_manager
-from supervisor.batches import Batches
+from supervisor import logs, service_manager
+from supervisor.assembly import Database, Outlets, build
 from supervisor.cancelling import mend_wait_for
 from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
 from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
-from supervisor.controls import POLL_S as CONTROLS_POLL_S
-from supervisor.controls import Controls, Heeders
-from supervisor.core.transitions import Transition
-from supervisor.dispatcher import Dispatcher
-from supervisor.draining import Draining
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
-from supervisor.execution import Services
-from supervisor.health_file import HealthFile, open_health_file
-from supervisor.heartbeat import Heartbeat
-from supervisor.lease_keeper import LeaseKeeper
-from supervisor.live import Live
+from supervisor.health_file import open_health_file
+from supervisor.limits import without_effect
 from supervisor.pool import forkserver
-from supervisor.pool.limits import PoolLimits
-from supervisor.pool.pool import WorkerPool
-from supervisor.pulse import Pulse
-from supervisor.reaper import Reaper, Retention
-from supervisor.recorder import Recorder
 from supervisor.registry import REGISTRY, import_modules
-from supervisor.scheduler import Scheduler
-from supervisor.service_manager import ServiceManager
-from supervisor.side_effects import SideEffects
-from supervisor.sizing import Sizing
-from supervisor.status_line import StatusLine
 from supervisor.store import schema
-from supervisor.store.batches import BatchStore
-from supervisor.store.candidates import Candidates
-from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.connection import connect
-from supervisor.store.controls import COLLECTION as CONTROLS
-from supervisor.store.controls import ControlStore
-from supervisor.store.counts import CountStore
-from supervisor.store.files import FileStore
-from supervisor.store.leases import LeaseStore
 from supervisor.store.patience import first_line
-from supervisor.store.presence import PresenceStore
-from supervisor.store.results import ResultStore
-from supervisor.store.retention import RetentionStore
-from supervisor.store.schedules import ScheduleStore
-from supervisor.supervisor import Parts, Supervisor
-from supervisor.wakeup import Wakeup
+from supervisor.supervisor import Supervisor
 from supervisor.workspace import open_workspace
 
 log = structlog.get_logger("supervisor")
 
 CLOSE_TIMEOUT_S = 2.0
-Database = AsyncDatabase[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a supervisor has around it before its database."""
-
-    workspace: Path
-    manager: ServiceManager
-    health: HealthFile
-
-    def pulse(self, heartbeat: Heartbeat) -> Pulse:
-        """Return the claim loop's pulse, told on to the service manager and to `health`."""
-        return Pulse(self.manager.beat, lambda: self.health.beat(heartbeat.shown_phase.value))
 
 
 def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None) -> int:
@@ -106,6 +55,8 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         log.warning("config.not_in_force", keys=keys)
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
+    for line in without_effect(REGISTRY.handlers, settings):
+        log.warning("config.warning", reason=line)
     try:
         with (
             open_workspace() as workspace,
@@ -114,7 +65,8 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         ):
             forkserver.prepare(settings, environ, workspace)
             # not asyncio.run: its end waits for tasks of the driver's that may hang while the database is away
-            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, Surroundings(workspace, manager, health)))
+            outlets = Outlets(manager, health, give_up=lambda: leave(1))
+            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workspace, outlets))
     except SupervisorError:
         raise
     except Exception:
@@ -145,13 +97,14 @@ async def _supervise(
     environ: Mapping[str, str],
     overrides: Overrides,
     uri: str,
-    around: Surroundings,
+    workspace: Path,
+    outlets: Outlets,
 ) -> None:
     settings = loaded.settings
-    around.manager.status("waiting for the database")
+    outlets.manager.status("waiting for the database")
     async with _database(settings, uri) as database:
         await _prepare_collection(database, settings.mongo.collection)
-        supervisor = await _build(loaded, database, around)
+        supervisor = await build(loaded, database, workspace, outlets)
         supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
         _install_signals(supervisor)
         await supervisor.run()
@@ -182,73 +135,6 @@ async def _prepare_collection(database: Database, collection: str) -> None:
                         hint="run: python -m supervisor init")  # fmt: skip
     except PyMongoError as error:  # a member may be down; that is no reason not to work
         log.warning("database.not_prepared", reason=first_line(error), hint="run: python -m supervisor init")
-
-
-async def _build(loaded: LoadedConfig, database: Database, around: Surroundings) -> Supervisor:
-    """Put the parts together. Randomness and wall-clock time enter here."""
-    settings, collection = loaded.settings, loaded.settings.mongo.collection
-    rng = random.SystemRandom().random
-    me = host.identity()
-    owner = Owner(f"{me['host']}-{os.getpid()}-{uuid.uuid4().hex[:8]}", me["host"])
-    live = Live(settings, REGISTRY.handlers)
-    pool = WorkerPool(around.workspace, settings.pool.modules, PoolLimits(), rng)
-    leases, results = LeaseStore(database, collection, owner), ResultStore(database, collection)
-    claims, presence = ClaimStore(database, collection, owner), PresenceStore(database, owner.supervisor)
-    recorder, wakeup = Recorder(results), Wakeup(database, collection, rng)
-    retention, control_store = RetentionStore(database, collection), ControlStore(database, owner)
-    controls_alarm = Wakeup(database, CONTROLS, rng, control_store.changes(), CONTROLS_POLL_S)
-    heartbeat = Heartbeat(live, pool, presence, {**me, "version": __version__})
-    sizing, draining = Sizing(live, pool, heartbeat.soon), Draining(live, heartbeat.soon)
-    controls = Controls(live, pool, control_store, controls_alarm, Heeders(sizing, draining, wakeup.ring))
-    batches = Batches(BatchStore(database, collection))
-    on_recorded = _tellers(live, controls, batches, wakeup)
-    side_effects = SideEffects(database, collection, owner, REGISTRY, lambda: datetime.now(UTC))
-    files = FileStore(database, collection)
-    services = Services(owner, pool, recorder, results, files, retention, side_effects, rng, on_recorded)
-    reaper = Reaper(live, leases, results, Candidates(database, collection), presence, rng)
-    log.info("supervisor.starting", id=owner.supervisor, version=__version__, pid=os.getpid())
-    await _take_over(reaper, me["host"])
-    parts = Parts(
-        live=live,
-        pool=pool,
-        dispatcher=Dispatcher(live, claims, wakeup, services, around.pulse(heartbeat)),
-        recorder=recorder,
-        lease_keeper=LeaseKeeper(live, leases, recorder, owner),
-        controls=controls,
-        sizing=sizing,
-        draining=draining,
-        reaper=reaper,
-        batches=batches,
-        retention=Retention(live, retention),
-        scheduler=Scheduler(live, ScheduleStore(database, collection), rng),
-        wakeup=wakeup,
-        heartbeat=heartbeat,
-        presence=presence,
-        manager=around.manager,
-        health=around.health,
-        status_line=StatusLine(live, pool, heartbeat, CountStore(database, collection), around.manager),
-    )
-    return Supervisor(parts, loaded)
-
-
-async def _take_over(reaper: Reaper, our_host: str) -> None:
-    """Give back what supervisors that died on this host have left."""
-    with contextlib.suppress(PyMongoError):  # their leases expire in any case
-        await reaper.believe_clock()
-        await reaper.release_dead_predecessors(our_host)
-
-
-def _tellers(live: Live, controls: Controls, batches: Batches, wakeup: Wakeup) -> Callable[[Transition], None]:
-    """Return what to do with every recorded attempt."""
-
-    def tell(change: Transition) -> None:
-        live.count(change)
-        controls.note(change)
-        batches.note(change)
-        if change.run_in_s is not None:
-            wakeup.ring_in(change.run_in_s)
-
-    return tell
 
 
 def _install_signals(supervisor: Supervisor) -> None:

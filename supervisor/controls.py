@@ -21,7 +21,6 @@ from supervisor.core.transitions import Transition
 from supervisor.draining import Draining
 from supervisor.execution import Execution
 from supervisor.live import Live
-from supervisor.pool.pool import WorkerPool
 from supervisor.sizing import Sizing
 from supervisor.store.controls import BREAKER, EVERY, LOGS, STACK, ControlStore, Pause
 from supervisor.store.leases import claim_key
@@ -54,9 +53,8 @@ class Heeders:
 class Controls:
     """Owns `live.paused`. `run` is its life; `note` may be called while it runs."""
 
-    def __init__(self, live: Live, pool: WorkerPool, store: ControlStore, alarm: Wakeup, heeders: Heeders) -> None:
+    def __init__(self, live: Live, store: ControlStore, alarm: Wakeup, heeders: Heeders) -> None:
         self._live = live
-        self._pool = pool
         self._store = store
         self._alarm = alarm
         self._heeders = heeders
@@ -73,9 +71,9 @@ class Controls:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._alarm.run(), name="watch controls")
             while True:
-                self._alarm.listen()
+                heard = self._alarm.listen()
                 await self._look(group)
-                await self._alarm.wait()
+                await self._alarm.wait(heard)
 
     def soon(self) -> None:
         """Look now."""
@@ -171,14 +169,13 @@ class Controls:
         execution = self._running(question)
         if execution is None:
             return NOT_HERE
-        slot = execution.claim.seat.slot
         match question.get("ask"):
             case str() as ask if ask == STACK:
-                stack = await self._pool.stack_of(slot)
+                stack = await execution.stack()
                 # the slot may have gone on to another job meanwhile
                 return NOT_HERE if execution.finished else {"running": True, "stack": stack and stack[:MOST_STACK]}
             case str() as ask if ask == LOGS:
-                output = self._pool.output_of(slot, _offset(question), AT_ONCE_BYTES)
+                output = execution.output(_offset(question), AT_ONCE_BYTES)
                 return NOT_HERE if output is None else {"running": True, "logs": output[0], "next": output[1]}
         return {"running": True, "error": "unknown question"}
 

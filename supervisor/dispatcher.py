@@ -1,4 +1,7 @@
-"""The dispatcher: free slots first, then a claim for exactly as many jobs, then an execution for each."""
+"""The dispatcher: free places first, then a claim for at most as many jobs, then an execution for each.
+
+Every executor has a dispatcher of its own: jobs that wait for a worker are in nobody else's way.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from supervisor.core.gate import FleetLimits
 from supervisor.execution import Execution, Services, boot_time_s
+from supervisor.executor import Executor
 from supervisor.limits import claimed, limits_of
 from supervisor.live import Live
 from supervisor.pulse import Pulse
@@ -23,14 +27,25 @@ log = structlog.get_logger("supervisor.dispatcher")
 
 _RETRY_S = 1.0
 _TURN_S = 1.0
-"""How long a turn waits for a free slot; the next turn goes on waiting."""
+"""How long a turn waits for a free place; the next turn goes on waiting."""
 
 
 class Dispatcher:
-    """Claims jobs for free slots until it is closed, and turns until cancelled; what it has started goes on without."""
+    """Claims jobs for the free places of an executor until it is closed, and turns until cancelled; what it has started
+    goes on without it.
+    """
 
-    def __init__(self, live: Live, claims: ClaimStore, wakeup: Wakeup, services: Services, pulse: Pulse) -> None:
+    def __init__(
+        self,
+        live: Live,
+        executor: Executor,
+        claims: ClaimStore,
+        wakeup: Wakeup,
+        services: Services,
+        pulse: Pulse,
+    ) -> None:
         self._live = live
+        self._executor = executor
         self._claims = claims
         self._wakeup = wakeup
         self._services = services
@@ -46,12 +61,12 @@ class Dispatcher:
         return self._tasks
 
     async def run(self) -> None:
-        """Fill free slots for ever. Raises what an execution died of: that is a bug, and never silent."""
+        """Fill free places for ever. Raises what an execution died of: that is a bug, and never silent."""
         while True:
             self._pulse.beat()
-            self._wakeup.listen()
-            if await self._has_free_slot() and not await self._fill():
-                await self._wakeup.wait()
+            heard = self._wakeup.listen()
+            if await self._has_free_place() and not await self._fill():
+                await self._wakeup.wait(heard)
             self._raise_bugs()
 
     async def close(self, within_s: float) -> None:
@@ -60,19 +75,18 @@ class Dispatcher:
         if self._claiming:
             await asyncio.wait({self._claiming}, timeout=within_s)
 
-    async def _has_free_slot(self) -> bool:
-        """Wait for a free slot, but not for longer than a turn may take; tell whether there is one."""
-        pool = self._services.pool
-        pool.changed.clear()
-        if not pool.has_free():
+    async def _has_free_place(self) -> bool:
+        """Wait for a free place, but not for longer than a turn may take; tell whether there is one."""
+        self._executor.changed.clear()
+        if not self._executor.has_free():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TURN_S):
-                    await pool.changed.wait()
-        return pool.has_free()
+                    await self._executor.changed.wait()
+        return self._executor.has_free()
 
     async def _fill(self) -> bool:
-        """Claim for all free slots, once; tell whether any job was found."""
-        seats = self._services.pool.reserve()
+        """Claim for the free places, once; tell whether any job was found."""
+        seats = self._executor.reserve()
         self._claiming = claim = asyncio.create_task(self._claim(seats), name="claim")
         # shielded: a claim cancelled half way would leave jobs claimed by nobody
         try:
@@ -90,7 +104,7 @@ class Dispatcher:
                     self._start(claim, self._sent_at)
         finally:
             for seat in unused.values():
-                self._services.pool.release(seat)
+                self._executor.release(seat)
         return len(unused) < len(seats)
 
     async def _next_jobs(self, seats: Sequence[Seat]) -> list[Claim]:
@@ -129,7 +143,7 @@ class Dispatcher:
         room = {
             spec.name: limits_of(spec, settings).max_running - running[spec.name]
             for spec in claimed(self._live.handlers, settings)
-            if self._live.may_claim(spec.name)
+            if self._executor.runs(spec) and self._live.may_claim(spec.name)
         }
         return {name: free for name, free in room.items() if free > 0}
 
@@ -142,7 +156,8 @@ class Dispatcher:
     def _start(self, claim: Claim, sent_at: float) -> None:
         settings = self._live.settings
         limits = limits_of(self._live.handlers[claim.job.handler], settings)
-        execution = Execution(claim, limits, settings, self._services, sent_at + settings.lease.seconds)
+        trusted_until = sent_at + settings.lease.seconds
+        execution = Execution(claim, limits, settings, self._services, self._executor, trusted_until)
         self._live.executions.add(execution)
         task = asyncio.create_task(self._run(execution), name=f"job {claim.job.id}")
         self._tasks.add(task)
@@ -152,7 +167,7 @@ class Dispatcher:
             await execution.run()
         finally:
             self._live.executions.discard(execution)
-            self._services.pool.changed.set()
+            self._executor.changed.set()
             self._wakeup.ring()  # a capped handler may have room again
 
     def _raise_bugs(self) -> None:

@@ -19,9 +19,9 @@ from supervisor.core.files import RESULT
 from supervisor.core.job import ENDED, Status
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned
 from supervisor.core.transitions import Transition, decide
+from supervisor.executor import Executor
 from supervisor.limits import HandlerLimits, timeout_of
 from supervisor.pool.attempt import StopReason
-from supervisor.pool.pool import WorkerPool
 from supervisor.recorder import Recorder
 from supervisor.side_effects import SideEffects
 from supervisor.store.claims import Claim, Owner
@@ -42,7 +42,6 @@ class Services:
     """What every execution works with."""
 
     owner: Owner
-    pool: WorkerPool
     recorder: Recorder
     results: ResultStore
     files: FileStore
@@ -60,9 +59,12 @@ class Execution:
     limits: HandlerLimits
     settings: Settings
     services: Services
+    executor: Executor
     trusted_until: float
     finished: bool = False
-    """The attempt is over and its slot may be running another job; only the record is still to be written."""
+    """The attempt is over and its place may be running another job; only the record is still to be written."""
+    lease_lost: bool = False
+    """It was told to stop because somebody else may have the job; a coroutine may go on for a while all the same."""
     _progress: dict[str, Any] | None = None
     _progress_writer: asyncio.Task[None] | None = None
     _log: Any = field(init=False)
@@ -76,7 +78,7 @@ class Execution:
     async def run(self) -> None:
         """Run the job, decide what its outcome means, record that, and say so in one line."""
         self._log.debug("job.started", slot=self.claim.seat.slot)
-        outcome = await self.services.pool.run_job(self.claim.seat, self._call(), self)
+        outcome = await self.executor.run_job(self.claim.seat, self._call(), self)
         self.finished = True
         change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
         recorded = await self._record(change)
@@ -84,10 +86,24 @@ class Execution:
         if recorded is not None:
             self.services.on_recorded(recorded)
 
+    @property
+    def holds_lease(self) -> bool:
+        """Whether it runs, and as far as is known under a lease of ours."""
+        return not self.finished and not self.lease_lost
+
     def stop(self, reason: StopReason) -> None:
         """Order the job to stop, if it still runs."""
         if not self.finished:
-            self.services.pool.stop_job(self.claim.seat.slot, self, reason)
+            self.lease_lost = self.lease_lost or reason is StopReason.LEASE_LOST
+            self.executor.stop_job(self.claim.seat.slot, self, reason)
+
+    async def stack(self) -> str | None:
+        """Return where the job is in its code; None if there is no answer."""
+        return await self.executor.stack_of(self.claim.seat.slot)
+
+    def output(self, offset: int, limit: int) -> tuple[str, int] | None:
+        """Return a part of what the job has printed so far, and where to go on; None if it has ended."""
+        return self.executor.output_of(self.claim.seat.slot, offset, limit)
 
     def _call(self) -> Call:
         job = self.claim.job

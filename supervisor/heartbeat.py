@@ -13,6 +13,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor import machine
+from supervisor.coroutines.runner import LoopRunner
 from supervisor.limits import NO_CAP, claimed, limits_of
 from supervisor.live import Live
 from supervisor.pool.pool import WorkerPool
@@ -22,6 +23,8 @@ from supervisor.store.presence import PresenceStore
 log = structlog.get_logger("supervisor.heartbeat")
 
 EVERY_S = 2.0
+MOST_COROUTINES = 100
+"""Named in a heartbeat; there may be thousands."""
 
 
 class Phase(StrEnum):
@@ -39,6 +42,7 @@ class Heartbeat:
         self,
         live: Live,
         pool: WorkerPool,
+        coroutines: LoopRunner,
         store: PresenceStore,
         identity: dict[str, Any],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -46,6 +50,7 @@ class Heartbeat:
         self.phase = Phase.STARTING
         self._live = live
         self._pool = pool
+        self._coroutines = coroutines
         self._store = store
         self._identity = identity
         self._now = now
@@ -105,6 +110,7 @@ class Heartbeat:
             "workers_from": self._live.workers_from,
             "config": self._live.config,
             "slots": slots,
+            "coroutines": self._coroutine_jobs(now),
             "handlers": self._handlers(),
             "recent": self._live.recent.report(),
             "totals": self._live.totals.report(),
@@ -117,6 +123,19 @@ class Heartbeat:
         limits = limits_of(self._live.handlers[handler], self._live.settings).fleet
         return {"fleet": asdict(limits)} if limits else {}
 
+    def _coroutine_jobs(self, now: datetime) -> list[dict[str, Any]]:
+        """Return the jobs that run in the event loop, the longest running first; how many there are, `handlers` say."""
+        return [
+            {
+                "slot": each.slot,
+                "state": each.state,
+                "job_id": each.job.job_id,
+                "handler": each.job.handler,
+                "since": now - timedelta(seconds=each.since_s),
+            }
+            for each in self._coroutines.report()[:MOST_COROUTINES]
+        ]
+
     def _handlers(self) -> list[dict[str, Any]]:
         """Return what may be claimed here: every registered handler, with its cap (None: none) and what runs of it."""
         settings, running = self._live.settings, self._live.running()
@@ -125,6 +144,7 @@ class Heartbeat:
         return [
             {
                 "handler": name,
+                "coroutine": self._live.handlers[name].is_coroutine,
                 "claimed": name in ours,
                 "max_running": None if cap == NO_CAP else cap,
                 "running": running[name],

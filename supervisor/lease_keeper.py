@@ -8,6 +8,7 @@ stops its jobs before another host may claim them.
 from __future__ import annotations
 
 import asyncio
+import math
 
 import structlog
 from pymongo.errors import PyMongoError
@@ -77,7 +78,7 @@ class LeaseKeeper:
         for execution in executions:
             if execution.claim.job not in lost:
                 execution.trusted_until = sent_at + lease_s
-            elif execution in self._live.executions and not execution.finished:  # else its record says what it was
+            elif execution in self._live.executions and execution.holds_lease:  # else its record says what it was
                 log.warning("lease.lost", job_id=str(execution.claim.job.id), slot=execution.claim.seat.slot)
                 execution.stop(StopReason.LEASE_LOST)
 
@@ -88,11 +89,22 @@ class LeaseKeeper:
 
     def guard(self, now: float) -> None:
         """Stop the jobs whose lease may run out before their processes are gone."""
-        margin = min(5.0, self._live.settings.lease.seconds / 4)
-        for execution in [each for each in self._live.executions if not each.finished]:
-            if now > execution.trusted_until - margin:
+        for execution in [each for each in self._live.executions if each.holds_lease]:
+            if now > execution.trusted_until - self._margin_s():
                 log.error("lease.expiring", job_id=str(execution.claim.job.id), hint="the lease could not be renewed")
                 execution.stop(StopReason.LEASE_LOST)
+
+    def in_use(self) -> int:
+        """Return how many leases are held; may be called from any thread, as may `first_end`."""
+        return len(self._live.executions)
+
+    def first_end(self) -> float:
+        """Return when `guard` will stop the first job, unless its lease is renewed: boot-time seconds, or infinity."""
+        ends = [each.trusted_until for each in list(self._live.executions) if each.holds_lease]
+        return min(ends, default=math.inf) - self._margin_s()
+
+    def _margin_s(self) -> float:
+        return min(5.0, self._live.settings.lease.seconds / 4)
 
     async def _watch_cancels(self) -> None:
         while True:

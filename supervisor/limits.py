@@ -14,6 +14,8 @@ from supervisor.core.retry import RetryPolicy
 from supervisor.registry import HandlerSpec
 
 NO_CAP = 2**31
+COROUTINES_AT_ONCE = 100
+"""Jobs of a coroutine handler that names no cap: no slot limits it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def limits_of(spec: HandlerSpec, settings: Settings) -> HandlerLimits:
     return HandlerLimits(
         timeout_s=_first(own.timeout_s, spec.timeout_s),
         policy=policy,
-        max_running=_first(own.max_running, spec.max_running, 0) or NO_CAP,
+        max_running=_first(own.max_running, spec.max_running, COROUTINES_AT_ONCE if spec.is_coroutine else 0) or NO_CAP,
         memory_limit_mb=_first(own.memory_limit_mb, spec.memory_limit_mb, settings.pool.memory_limit_mb),
         fleet=_fleet(own),
         settings=own.settings,
@@ -64,6 +66,15 @@ def claimed(names: Mapping[str, HandlerSpec], settings: Settings) -> list[Handle
     """Return the registered handlers that this machine claims, by `pool.claim`."""
     wanted = set(settings.pool.claim)
     return [spec for name, spec in names.items() if "*" in wanted or name in wanted]
+
+
+def without_effect(handlers: Mapping[str, HandlerSpec], settings: Settings) -> list[str]:
+    """Return a line for each limit in the configuration that does nothing to the handler it is set for."""
+    return [
+        f"[handlers.{name}] memory_limit_mb: of no effect on an `async def`, which shares the supervisor's memory"
+        for name, own in settings.handlers.items()
+        if name in handlers and handlers[name].is_coroutine and own.memory_limit_mb
+    ]
 
 
 def _first(*values: Any) -> Any:

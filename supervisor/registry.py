@@ -4,6 +4,8 @@ A handler is a function with a name. The name is the queue. Importing a module i
 module must be cheap to import; whatever is heavy (a model, an engine) belongs in a setup hook, which runs once per
 worker before its first job, or once in the fork server when the handler declares itself `fork_safe`.
 
+An `async def` handler is a coroutine: it runs in the event loop of the supervisor, or of the application around it.
+
 Nothing here touches the database, a process or the clock: producers import this module too.
 """
 
@@ -44,6 +46,11 @@ class Setup:
     function: Callable[[], Any]
     fork_safe: bool
 
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether it is an `async def`, which runs in the event loop of coroutine handlers and nowhere else."""
+        return inspect.iscoroutinefunction(self.function)
+
 
 @dataclass(frozen=True)
 class HandlerSpec:
@@ -58,6 +65,7 @@ class HandlerSpec:
     max_attempts: int | None = None
     max_running: int | None = None
     memory_limit_mb: int | None = None
+    is_coroutine: bool = False
 
     def parse_payload(self, payload: Mapping[str, Any]) -> Any:
         """Validate `payload` and return what the function takes: a pydantic model or a dict.
@@ -134,10 +142,11 @@ class _HandlerDecorator:
     ) -> Callable[[Function], Function]:
         """Register the decorated function as the handler called `name`.
 
-        The function takes the payload (a pydantic model or a dict, by its annotation) and optionally a `JobContext`,
-        and returns a dict, a pydantic model or None. `timeout_s` is in seconds, at most `max_attempts` tries are
-        made, at most `max_running` of its jobs run at once on one supervisor, and `memory_limit_mb` bounds the
-        worker with its subprocesses. config.toml's `[handlers.NAME]` overrides each.
+        The function takes the payload (a pydantic model or a dict, by its annotation) and optionally a `JobContext`
+        (`AsyncJobContext` if it is an `async def`), and returns a dict, a pydantic model or None. `timeout_s` is in
+        seconds, at most `max_attempts` tries are made, at most `max_running` of its jobs run at once on one
+        supervisor, and `memory_limit_mb` bounds the worker with its subprocesses. config.toml's `[handlers.NAME]`
+        overrides each.
 
         Raises ValueError for a bad name or limit, TypeError for a signature that cannot be called.
         """
@@ -145,6 +154,7 @@ class _HandlerDecorator:
 
         def register(function: Function) -> Function:
             payload_type, takes_context = _signature(name, function)
+            is_coroutine = _is_coroutine(name, function, memory_limit_mb)
             self._registry.add(
                 HandlerSpec(
                     name=name,
@@ -156,6 +166,7 @@ class _HandlerDecorator:
                     max_attempts=max_attempts,
                     max_running=max_running,
                     memory_limit_mb=memory_limit_mb,
+                    is_coroutine=is_coroutine,
                 )
             )
             return function
@@ -171,9 +182,16 @@ class _HandlerDecorator:
 
         With `fork_safe=True` it runs once in the fork server instead, and all workers share the memory of what it
         loaded. Say so only if it leaves no thread, no open connection and no lock behind.
+
+        For coroutine handlers of its module it runs once in the supervisor's process: an `async def` hook in the event
+        loop (and in no worker), any other in a thread.
         """
 
         def register(hook: Function) -> Function:
+            if fork_safe and inspect.iscoroutinefunction(hook):
+                raise TypeError(
+                    f"setup hook {hook.__qualname__}: an `async def` runs in an event loop, not before a fork"
+                )
             known = {(known.module, known.function.__qualname__) for known in self._registry.setups}
             if (hook.__module__, hook.__qualname__) not in known:
                 self._registry.setups.append(Setup(hook.__module__, hook, fork_safe))
@@ -253,6 +271,18 @@ def _signature(name: str, function: Callable[..., Any]) -> tuple[Any, bool]:
     if not (typing.get_origin(payload_type) is dict or _is_model(payload_type)):
         raise TypeError(f"handler {name!r}: the payload must be a pydantic model or a dict, not {payload_type!r}")
     return payload_type, len(parameters) > 1
+
+
+def _is_coroutine(name: str, function: Callable[..., Any], memory_limit_mb: int | None) -> bool:
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(f"handler {name!r}: {function.__qualname__} yields; a handler returns its result")
+    if not inspect.iscoroutinefunction(function):
+        return False
+    if memory_limit_mb is not None:
+        raise ValueError(
+            f"handler {name!r}: memory_limit_mb is for workers; an `async def` shares the supervisor's memory"
+        )
+    return True
 
 
 def _is_model(annotation: Any) -> bool:

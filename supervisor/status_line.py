@@ -35,14 +35,17 @@ class StatusLine:
 
     async def text(self) -> str:
         """Return the line as of now."""
-        busy = len(self._live.executions)
+        running = [execution.claim.seat.slot for execution in self._live.executions]
+        busy, coroutines = len(running), sum(slot < 0 for slot in running)
         if self._heartbeat.phase is Phase.STARTING:
             return "starting workers"
         if self._live.drained:
             return "drained: jobs are claimed again after an undrain"
         if self._heartbeat.phase is Phase.DRAINING or self._live.drain is not None:
             return f"draining, {busy} still busy"
-        slots = f"{busy}/{self._pool.desired} busy"
+        slots = f"{busy - coroutines}/{self._pool.desired} busy"
+        if coroutines:
+            slots += f", {coroutines} in the event loop"
         try:
             counts = {"pending": await self._counts.pending(), "quarantined": await self._counts.quarantined()}
         except PyMongoError:

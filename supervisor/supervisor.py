@@ -24,6 +24,8 @@ from supervisor.config.provenance import origins_in_force, set_keys
 from supervisor.config.settings import Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import Controls
+from supervisor.coroutines.runner import LoopRunner
+from supervisor.coroutines.watch import LoopWatch
 from supervisor.dispatcher import Dispatcher
 from supervisor.draining import Draining
 from supervisor.errors import DatabaseUnreachableError
@@ -65,7 +67,10 @@ class Parts:
 
     live: Live
     pool: WorkerPool
-    dispatcher: Dispatcher
+    coroutines: LoopRunner
+    loop_watch: LoopWatch
+    dispatchers: tuple[Dispatcher, ...]
+    """One for each executor."""
     recorder: Recorder
     lease_keeper: LeaseKeeper
     controls: Controls
@@ -126,6 +131,8 @@ class Supervisor:
         self._serve(parts.heartbeat.run(), "heartbeat")
         self._serve(parts.live.outage.run(), "outage")
         pool = self._serve(parts.pool.run(), "pool")
+        self._serve(parts.coroutines.run(), "coroutines")
+        self._serve(parts.loop_watch.run(), "loop watch")
         self._serve(parts.wakeup.run(), "wakeup")
         self._serve(parts.controls.run(), "controls")
         self._serve(parts.draining.run(), "draining")
@@ -137,7 +144,8 @@ class Supervisor:
             self._serve(self.watcher.run(), "configuration watcher")
         if parts.manager.listens:
             self._serve(parts.status_line.run(), "status line")
-        self._serve(parts.dispatcher.run(), "dispatcher")
+        for dispatcher in parts.dispatchers:
+            self._serve(dispatcher.run(), "dispatcher")
         try:
             await self._until(_first_of(self._able_to_work(), self._drain.wait()))
             self._enter(Phase.RUNNING)
@@ -180,9 +188,9 @@ class Supervisor:
     def _apply(self, settings: Settings) -> None:
         self._parts.live.config = [each.document() for each in set_keys(settings, self._origins)]
         pool = settings.pool
-        self._parts.pool.limit(
-            PoolLimits(pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb)
-        )
+        limits = PoolLimits(pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb)
+        self._parts.pool.limit(limits)
+        self._parts.coroutines.limits = limits
         self._parts.wakeup.ring()  # a cap or a claim list may have opened
         self._parts.scheduler.soon()
 
@@ -198,8 +206,9 @@ class Supervisor:
         self._parts.heartbeat.soon()
 
     async def _able_to_work(self) -> None:
-        """Wait until the controls are known and, if any worker is wanted, one has shaken hands."""
+        """Wait until the controls are known, setup hooks have run, and a worker, if any is wanted, has shaken hands."""
         await self._parts.sizing.known.wait()
+        await self._parts.coroutines.ready.wait()
         if self._parts.pool.desired:
             await self._parts.pool.first_worker_ready.wait()
 
@@ -209,7 +218,7 @@ class Supervisor:
         self._parts.manager.stopping()
         drain_s = self._parts.live.settings.shutdown.drain_s
         log.info("supervisor.draining", jobs=len(self._parts.live.executions), drain_s=drain_s)
-        await self._parts.dispatcher.close(END_TIMEOUT_S)
+        await asyncio.gather(*(dispatcher.close(END_TIMEOUT_S) for dispatcher in self._parts.dispatchers))
         self._parts.pool.wind_down()
         await self._until(_first_of(self._jobs_ended(), self._hurry.wait(), asyncio.sleep(drain_s)))
         for execution in list(self._parts.live.executions):
@@ -224,7 +233,7 @@ class Supervisor:
                       hint="its lease is left to expire")  # fmt: skip
 
     async def _jobs_ended(self) -> None:
-        if tasks := self._parts.dispatcher.tasks:
+        if tasks := {task for dispatcher in self._parts.dispatchers for task in dispatcher.tasks}:
             await asyncio.wait(tasks)
 
     def _serve(self, part: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

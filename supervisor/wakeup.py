@@ -7,6 +7,7 @@ wakes, and the poll guarantees.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -51,27 +52,30 @@ class Wakeup:
         self._poll_s = poll_s
         self._random = random
         self._rung = asyncio.Event()
+        self._rings = 0
 
     def ring(self) -> None:
         """Say that there may be something."""
+        self._rings += 1
         self._rung.set()
+        self._rung = asyncio.Event()  # who waits has the old one; several may
 
     def ring_in(self, seconds: float) -> None:
         """Say that there may be something in a while: a retry falls due."""
         if seconds < self._poll_s:  # the poll sees later ones in time
             asyncio.get_running_loop().call_later(seconds + 0.005, self.ring)
 
-    async def wait(self) -> None:
-        """Return when there may be something."""
-        try:
+    def listen(self) -> int:
+        """Return what has rung so far; to be asked before looking."""
+        return self._rings
+
+    async def wait(self, heard: int) -> None:
+        """Return when there may be something since `listen` said `heard`."""
+        if self._rings != heard:
+            return
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._poll_s * (0.5 + self._random())):
                 await self._rung.wait()
-        except TimeoutError:
-            return
-
-    def listen(self) -> None:
-        """Forget what has rung so far; to be called before looking."""
-        self._rung.clear()
 
     async def run(self) -> None:
         """Listen to the change stream until cancelled."""

@@ -23,6 +23,7 @@ from supervisor.config.loading import DEFAULT_PATH
 from supervisor.config.provenance import SetKey, set_keys
 from supervisor.config.settings import MongoSettings, PoolSettings, ScheduleSettings, Settings
 from supervisor.errors import ConfigError, DatabaseUnreachableError, PayloadError, SupervisorError
+from supervisor.limits import without_effect
 from supervisor.registry import Registry
 
 INIT = "run: python -m supervisor init"
@@ -157,6 +158,7 @@ def _check_handlers(settings: Settings, findings: Findings) -> None:
         findings.passed.append(f"handlers: {', '.join(known)}")
     elif not failures:
         findings.wrong([f"[pool] modules = {list(settings.pool.modules)}: no handler is registered there"])
+    findings.warnings.extend(without_effect(registry.handlers, settings))
     named = {
         **{f"[handlers.{name}]": name for name in settings.handlers},
         **{f"[pool] claim names {name!r}": name for name in settings.pool.claim if name != "*"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_OUR_CODE = "supervisor/worker/main.py"
+_OUR_CODE = re.compile(r"supervisor/(?:worker/main|coroutines/\w+)\.py")
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x.*$", re.MULTILINE)
 
 
@@ -13,7 +13,7 @@ def of_the_handler(stack: str) -> str:
     kept, ours = [], False
     for line in stack.splitlines():
         is_frame = line.startswith("  File ")
-        ours = is_frame and (ours or _OUR_CODE in line)
+        ours = is_frame and (ours or bool(_OUR_CODE.search(line)))
         if not ours:
             kept.append(line)
     return "\n".join(kept)
@@ -26,7 +26,7 @@ def frames(stack: str) -> list[str]:
     text = stack[current[0].end() :] if current else stack
     text = text[: following.start()] if (following := _THREAD.search(text)) else text
     found = [line.strip() for line in text.splitlines() if line.lstrip().startswith("File ")]
-    of_the_job = next((number for number, frame in enumerate(found) if _OUR_CODE in frame), len(found))
+    of_the_job = next((number for number, frame in enumerate(found) if _OUR_CODE.search(frame)), len(found))
     return found[:of_the_job] or found
 
 
@@ -35,7 +35,7 @@ def traceback_lines(traceback: str) -> list[str]:
     kept, ours = [], False
     for line in traceback.rstrip().splitlines():
         if not line.startswith("    "):  # else it is a line of the file that was named before
-            ours = line.startswith("  File ") and _OUR_CODE in line
+            ours = line.startswith("  File ") and bool(_OUR_CODE.search(line))
         if not ours:
             kept.append(line)
     return kept

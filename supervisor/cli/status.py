@@ -11,20 +11,24 @@ import click
 from supervisor.cli.configurations import print_configurations
 from supervisor.cli.in_force import InForce
 from supervisor.cli.parsing import command
-from supervisor.cli.printing import as_json, print_table
+from supervisor.cli.printing import as_json, clean, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text, is_alive
 from supervisor.core.durations import duration, seconds_between
 from supervisor.core.job import Status
+from supervisor.core.pieces import parts
 
 Document = Mapping[str, Any]
+
+MOST_COROUTINES = 20
+"""Shown of each supervisor; there may be thousands."""
 
 
 @command("status", "status\nstatus --json | jq .counts")
 @click.option("--json", "json_", is_flag=True, help="{counts, handlers, pauses, controls, supervisors} as JSON.")
 @pass_session
 def status(session: Session, *, json_: bool) -> None:
-    """Show counts, what is paused, resized and drained, supervisors and slots.
+    """Show counts, what is paused, resized and drained, supervisors, slots and coroutines.
 
     `from` is where the number of workers comes from: default, file, environment, flag, control or signal. A supervisor
     without a heartbeat for 15 seconds is probably gone.
@@ -49,6 +53,7 @@ def status(session: Session, *, json_: bool) -> None:
     click.echo()
     print_configurations(supervisors)
     _print_slots(supervisors, in_force.now)
+    _print_coroutines(supervisors, in_force.now)
 
 
 def _totals(handlers: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
@@ -82,3 +87,26 @@ def _print_slots(supervisors: list[dict[str, Any]], now: datetime) -> None:
         for supervisor in supervisors for slot in supervisor.get("slots") or ()
     ]  # fmt: skip
     print_table(("host", "slot", "state", "pid", "handler", "job", "for", "memory"), rows)
+
+
+def _print_coroutines(supervisors: list[dict[str, Any]], now: datetime) -> None:
+    """Show the jobs that run in event loops, the longest running ones of each; nothing where there are none."""
+    found = [(each.get("host"), parts(each, "coroutines"), _coroutines(each)) for each in supervisors]
+    rows = [
+        [host, job.get("state"), job.get("handler"), id_text(job.get("job_id")),
+         duration(seconds_between(job.get("since"), now))]
+        for host, jobs, _ in found for job in jobs[:MOST_COROUTINES]
+    ]  # fmt: skip
+    if not rows:
+        return
+    click.echo()
+    print_table(("host", "coroutine", "handler", "job", "for"), rows)
+    for host, jobs, running in found:
+        if running > (shown := min(len(jobs), MOST_COROUTINES)):
+            click.echo(f"and {running - shown} more on {clean(host)}")
+
+
+def _coroutines(supervisor: Document) -> int:
+    """Return how many coroutine jobs run there."""
+    running = [entry.get("running") for entry in parts(supervisor, "handlers") if entry.get("coroutine")]
+    return sum(each for each in running if isinstance(each, int))

@@ -49,15 +49,16 @@ def hindrance(supervisor: Document, facts: Facts) -> Code:
         return Code.UNREGISTERED
     entry = entries.get(handler, {"claimed": True})  # of an older version, which does not say
     states = Counter(str(slot.get("state")) for slot in parts(supervisor, "slots"))
+    needs_worker = not entry.get("coroutine")
     checks = (
         (Code.UNCLAIMED, not entry.get("claimed")),
         (Code.DRAINED, drain_of(str(supervisor.get("host")), facts.drains) is not None),
         (Code.DRAINING, supervisor.get("phase") == "draining"),
-        (Code.NO_WORKERS, not supervisor.get("workers")),
+        (Code.NO_WORKERS, needs_worker and not supervisor.get("workers")),
         (Code.STARTING, supervisor.get("phase") == "starting"),
         (Code.CAPPED, not _has_room(entry)),
         (Code.LIMITED, limit_reached(entry, facts.usage, facts.now) is not None),
-        (Code.FREE, states[SlotState.IDLE] > 0),
+        (Code.FREE, states[SlotState.IDLE] > 0 or not needs_worker),
         (Code.BUSY, states[SlotState.BUSY] > 0),
     )
     return next((code for code, holds in checks if holds), Code.NO_WORKER_READY)
@@ -66,10 +67,14 @@ def hindrance(supervisor: Document, facts: Facts) -> Code:
 def rivals(facts: Facts) -> list[str]:
     """Return the handlers whose jobs compete with this one for the same slots, its own among them.
 
-    Paused and capped ones do not: their jobs are passed over. Where no slot is to be had anyway, only its own.
+    Paused and capped ones do not: their jobs are passed over. Nor do coroutines and what needs a worker compete with
+    each other. Where no slot is to be had anyway, only its own.
     """
-    open_to_it = [each for each in facts.alive if hindrance(each, facts) in IN_THE_QUEUE]
-    names = {entry["handler"] for each in open_to_it for entry in _entries(each) if _has_room(entry)}
+    open_to_it = [_entries(each) for each in facts.alive if hindrance(each, facts) in IN_THE_QUEUE]
+    own = {bool(entry.get("coroutine")) for entries in open_to_it for entry in entries
+           if entry["handler"] == facts.handler}  # fmt: skip
+    names = {entry["handler"] for entries in open_to_it for entry in entries
+             if _has_room(entry) and bool(entry.get("coroutine")) in own}  # fmt: skip
     return sorted({facts.handler, *(names - {pause.handler for pause in facts.pauses})})
 
 
@@ -89,6 +94,8 @@ def _say(code: Code, facts: Facts, supervisors: Sequence[Document]) -> Reason:
     if code is Code.LIMITED:
         entry = next(entry for entry in _entries(supervisors[0]) if entry["handler"] == facts.handler)
         return Reason(code, f"of {facts.handler}, {limit_reached(entry, facts.usage, facts.now)}", "status")
+    if code is Code.FREE and any(_is_coroutine(facts.handler, each) for each in supervisors):
+        text = text.replace("a slot is free on", "there is room in the event loop on")
     if code is Code.NO_WORKERS and any(each.get("workers_from") == "control" for each in supervisors):
         return Reason(code, f"{text}, by a resize", "resize configured")
     if code is Code.UNREGISTERED and len(supervisors) == len(facts.alive):
@@ -114,6 +121,10 @@ def _meant(facts: Facts) -> str:
 def _entries(supervisor: Document) -> list[Document]:
     """Return what a heartbeat says of its handlers."""
     return [entry for entry in parts(supervisor, "handlers") if isinstance(entry.get("handler"), str)]
+
+
+def _is_coroutine(handler: str, supervisor: Document) -> bool:
+    return any(entry["handler"] == handler and entry.get("coroutine") for entry in _entries(supervisor))
 
 
 def _has_room(entry: Document) -> bool:

@@ -201,7 +201,9 @@ class HandlerSettings(Table):
     timeout_s: Seconds | None = Field(default=None, description="Time limit of one attempt, in seconds.")
     max_attempts: CountFromOne | None = Field(default=None, description="Attempts before a job fails.")
     max_running: Count | None = Field(
-        default=None, description="Jobs of this handler running at once on this supervisor; 0 = no cap."
+        default=None,
+        description="Jobs of this handler running at once on this supervisor; 0 = no cap. 100 for an `async def` that "
+        "names none.",
     )
     max_running_total: Count | None = Field(
         default=None,

@@ -88,10 +88,14 @@ class Raised(Outcome):
 
 @dataclass(frozen=True, kw_only=True)
 class TimedOut(Outcome):
-    """The time limit came. `killed` if the handler did not end by itself within the grace."""
+    """The time limit came. `killed` if the handler did not end by itself within the grace.
+
+    A coroutine cannot be killed: `late_s` says how long after the limit it ended, if that was beyond the grace.
+    """
 
     limit_s: float
     killed: bool
+    late_s: float = 0.0
     error: ErrorInfo | None = None
 
 

@@ -120,6 +120,8 @@ def _explain(ended: Raised | TimedOut | OutOfMemory | Lost) -> tuple[ErrorKind, 
             return ended.kind, describe(ended.kind, ended.error)
         case TimedOut():
             how = "and was killed" if ended.killed else "and stopped"
+            if ended.late_s:
+                how = f"and ended only {ended.late_s:.1f} s after that"
             said = ended.error or ErrorInfo("")
             info = ErrorInfo(f"ran longer than {ended.limit_s:g} s {how}", said.type, said.traceback)
             return ErrorKind.TIMEOUT, describe(ErrorKind.TIMEOUT, info)

@@ -1,4 +1,4 @@
-"""What of the configuration the pool applies."""
+"""What of the configuration workers and running jobs are held to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """All of it can change while the pool runs: the first two at once, the others with each slot's next job."""
+    """All of it can change while jobs run: the first two at once, the others with each slot's next job."""
 
     max_jobs_per_worker: int = 1000
     max_growth_mb: int = 512

@@ -27,6 +27,7 @@ from supervisor.pool.limits import PoolLimits
 from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
 from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
+from supervisor.registry import HandlerSpec
 from supervisor.store.claims import Seat
 from supervisor.worker.wire import Call
 
@@ -122,6 +123,10 @@ class WorkerPool:
             for index, entry in sorted(self._slots.items())
         ]
 
+    def runs(self, spec: HandlerSpec) -> bool:
+        """Tell whether jobs of this handler run here."""
+        return not spec.is_coroutine
+
     def has_free(self) -> bool:
         """Tell whether a slot could take a job now."""
         return any(self._is_free(entry) for entry in self._slots.values())
@@ -167,10 +172,7 @@ class WorkerPool:
         return await entry.slot.live_stacks() if entry else None
 
     def output_of(self, slot: int, offset: int, limit: int) -> tuple[str, int] | None:
-        """Return `limit` bytes of what the job on `slot` has printed, from `offset` on, and where to go on.
-
-        A negative offset counts from the end; None without a job.
-        """
+        """Return a part of what the job on `slot` has printed, as `WorkerSlot.output` does; None without a job."""
         entry = self._slots.get(slot)
         return entry.slot.output(offset, limit) if entry else None
 

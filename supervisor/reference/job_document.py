@@ -35,7 +35,9 @@ Jobs are claimed by `priority` from high to low (missing is 0), then `run_at` fr
 ## `lease`, present exactly while `processing`
 
 `{token, supervisor, host, slot, pid, expires_at}`. `token` is an integer that grows with every claim of the job: the
-fencing token. Every write about a claimed job filters on it. `expires_at` is in the database's own time.
+fencing token. Every write about a claimed job filters on it. `expires_at` is in the database's own time. A job of a
+coroutine handler runs in the supervisor's own process: `pid` is that one's, and `slot` a place in its event loop, -1,
+-2 and so on.
 
 ## `attempts`, one entry per ended attempt, the newest 20
 
@@ -43,13 +45,15 @@ fencing token. Every write about a claimed job filters on it. `expires_at` is in
 `interrupted` or an error kind; `logs` is the end of what the attempt printed (`limits.log_kb`).
 
 `usage` counts subprocesses: `cpu_s` in seconds; `peak_rss_mb` in megabytes, the most that was seen of the worker and
-its subprocesses together. It is there for a worker that died, too.
+its subprocesses together. It is there for a worker that died, too. Of a coroutine neither can be told (null), and its
+`logs` are what it said through `job.log`.
 
 An attempt that crashed, timed out or ran out of memory has `evidence`:
 
 | field | meaning |
 |---|---|
-| `stack` | the Python stacks of all threads at the end, by `faulthandler`; null after SIGKILL or `os._exit` |
+| `stack` | the Python stacks of all threads at the end, by `faulthandler`; null after SIGKILL or `os._exit`; of a \
+coroutine, the calls it was waiting in |
 | `oom_killed` | whether the kernel killed the worker because memory ran out; null where it keeps no count |
 | `machine` | `{load_1m, cores, memory_available_mb, others}` |
 

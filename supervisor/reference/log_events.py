@@ -69,6 +69,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "handler, by, reason",
     ),
     "handler.resumed": ("info", "jobs of a handler are claimed again", "handler"),
+    "handler.setup_failed": (
+        "warning",
+        "a setup hook of a module with coroutine handlers has failed; it is tried again when a job needs it",
+        "module, traceback",
+    ),
     "health.unwritable": (
         "warning",
         "the file that `health` reads cannot be written; said once, and nothing else depends on it",
@@ -88,11 +93,27 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "job.request_failed": ("warning", "a worker's request for a file failed", "job_id, request, reason"),
     "job.started": ("debug", "a job was handed to a worker", "job_id, handler, attempt, slot"),
     "job.too_large_to_explain": ("debug", "a document near 16 MB has no room for the reason it failed", "reason"),
+    "job.unstoppable": (
+        "error",
+        "a coroutine goes on in spite of the order to stop; it keeps its lease and its place, and is told again",
+        "job_id, handler, ordered, stack, hint",
+    ),
     "job.unrecorded": ("error", "at the end: an outcome could not be recorded", "job_id, finished, hint"),
     "lease.expiring": ("error", "a lease could not be renewed in time; the job is stopped", "job_id, hint"),
     "lease.lost": ("warning", "somebody else has the job; it is stopped here", "job_id, slot"),
     "lease.renewal_failed": ("warning", "leases could not be renewed; tried again in a second", "reason, jobs"),
     "lease.stray": ("warning", "a claim whose reply was lost has been given back", "job_id, hint"),
+    "loop.blocked": (
+        "warning",
+        "a handler (for 100 ms) or something else (for a second) holds up the event loop, and with it every renewal",
+        "handler, job_id, blocked_s, where, lease_left_s, stack, hint",
+    ),
+    "loop.given_up": (
+        "error",
+        "leases ran out while the event loop stood still: the supervisor exits with 1; in an application, workers end",
+        "blocked_s, jobs, hint",
+    ),
+    "loop.unblocked": ("warning", "the event loop turns again", "where, blocked_s"),
     "library.message": (
         "warning",
         "a library has logged something, the database's driver perhaps",

@@ -40,7 +40,10 @@ _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 1160
 
 @dataclass(frozen=True)
 class Seat:
-    """A free slot that a job is claimed for, and the process id of its worker."""
+    """A free place that a job is claimed for, and the process that it will run in.
+
+    Slots of workers count up from 0, places of coroutines down from -1.
+    """
 
     slot: int
     pid: int

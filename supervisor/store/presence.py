@@ -13,22 +13,22 @@ class PresenceStore:
     """The heartbeat document of one supervisor, and a look at the others'."""
 
     def __init__(self, database: AsyncDatabase[dict[str, Any]], supervisor: str) -> None:
+        self.supervisor = supervisor
         self._supervisors = database[COLLECTION]
-        self._id = supervisor
 
     async def beat(self, report: dict[str, Any]) -> None:
         """Write the heartbeat; `report` holds the fields of the contract except the times. Raises PyMongoError."""
         times = {"heartbeat_at": "$$NOW", "started_at": {"$ifNull": ["$started_at", "$$NOW"]}}
         fields = {key: {"$literal": value} for key, value in report.items()}
-        await self._supervisors.update_one({"_id": self._id}, [{"$set": {**fields, **times}}], upsert=True)
+        await self._supervisors.update_one({"_id": self.supervisor}, [{"$set": {**fields, **times}}], upsert=True)
 
     async def leave(self) -> None:
         """Remove the heartbeat document, at a clean exit."""
-        await self._supervisors.delete_one({"_id": self._id})
+        await self._supervisors.delete_one({"_id": self.supervisor})
 
     async def on_host(self, host: str) -> list[dict[str, Any]]:
         """Return the other heartbeat documents of this host."""
-        return await self._supervisors.find({"host": host, "_id": {"$ne": self._id}}).to_list()
+        return await self._supervisors.find({"host": host, "_id": {"$ne": self.supervisor}}).to_list()
 
     async def forget(self, supervisor: str) -> None:
         """Remove the heartbeat document of a supervisor that is known to be dead."""

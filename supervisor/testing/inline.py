@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import bson
 from pydantic import BaseModel
 
-from supervisor.context import JobContext
+from supervisor.context import AsyncJobContext, JobContext
 from supervisor.errors import PermanentError
-from supervisor.registry import Registry
+from supervisor.registry import HandlerSpec, Registry
 
 Document = dict[str, Any]
 
@@ -80,6 +80,52 @@ class InlineLink:
         return {}
 
 
+class AsyncInlineLink:
+    """The same for a coroutine."""
+
+    def __init__(self, link: InlineLink) -> None:
+        self._link = link
+
+    def report_progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Keep a report."""
+        self._link.report_progress(done, total, message)
+
+    async def open_file(self, file_id: Any) -> BinaryIO:
+        """Open one of `files`."""
+        return self._link.open_file(file_id)
+
+    async def save_file(self, name: str, data: bytes) -> Any:
+        """Add to `files`, under the name and a number."""
+        return self._link.save_file(name, data)
+
+    async def parent_result(self) -> Document:
+        """Return `parent`."""
+        return self._link.parent_result()
+
+    async def begin_once(self, key: str) -> str:
+        """Begin a marker in `done`."""
+        return self._link.begin_once(key)
+
+    async def end_once(self, key: str, *, happened: bool) -> None:
+        """Keep what has happened."""
+        self._link.end_once(key, happened=happened)
+
+    async def enqueue(self, fields: Document, key: str | None) -> Any:
+        """Add to `enqueued`, under a key once."""
+        return self._link.enqueue(fields, key)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A handler with what it is called with."""
+
+    spec: HandlerSpec
+    payload: Any
+    link: InlineLink
+    facts: Mapping[str, Any]
+    """The fields of the context that both kinds of handlers have."""
+
+
 class InlineJobs:
     """Calls the handlers of a registry."""
 
@@ -105,24 +151,41 @@ class InlineJobs:
         name = handler if isinstance(handler, str) else self._name_of(handler)
         spec = self._registry.get(name)
         raw = payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {})
-        parsed = spec.parse_payload(raw)
-        for setup in self._registry.setups:
-            if setup.module == spec.module and setup.function not in self._set_up:
-                self._set_up.add(setup.function)
-                setup.function()
-        context = JobContext(
-            id="inline",
-            attempt=attempt,
-            handler=name,
-            token=attempt,
-            link=link or InlineLink(),
-            settings=MappingProxyType(dict(settings or {})),
-            ends_at=time.monotonic() + spec.timeout_s,
-        )
-        value = spec.function(*((parsed, context) if spec.takes_context else (parsed,)))
+        facts = {
+            "id": "inline",
+            "attempt": attempt,
+            "handler": name,
+            "token": attempt,
+            "settings": MappingProxyType(dict(settings or {})),
+            "ends_at": time.monotonic() + spec.timeout_s,
+        }
+        call = Call(spec, spec.parse_payload(raw), link or InlineLink(), facts)
+        if spec.is_coroutine:
+            return _stored(name, asyncio.run(self._run_coroutine(call)))
+        self._set_up_once(spec.module)
+        context = JobContext(link=call.link, **call.facts)
+        value = spec.function(*((call.payload, context) if spec.takes_context else (call.payload,)))
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
         return _stored(name, value)
+
+    async def _run_coroutine(self, call: Call) -> Any:
+        """Call a coroutine handler in an event loop of its own, in which the hooks that need one run first."""
+        self._set_up_once(call.spec.module)
+        for setup in self._registry.setups:
+            if setup.module == call.spec.module and setup.is_coroutine:
+                await setup.function()
+        context = AsyncJobContext(link=AsyncInlineLink(call.link), **call.facts)
+        value = await call.spec.function(*((call.payload, context) if call.spec.takes_context else (call.payload,)))
+        for forgotten in context.unawaited:
+            raise TypeError(forgotten.hint())
+        return value
+
+    def _set_up_once(self, module: str) -> None:
+        for setup in self._registry.setups:
+            if setup.module == module and not setup.is_coroutine and setup.function not in self._set_up:
+                self._set_up.add(setup.function)
+                setup.function()
 
     def _name_of(self, function: Callable[..., Any]) -> str:
         for spec in self._registry.handlers.values():

@@ -126,7 +126,7 @@ class JobQueue(Queue):
     def crash_worker(self, job_id: Any, timeout_s: float = 30.0) -> None:
         """SIGKILL the worker that runs the job, once it runs.
 
-        Raises TimeoutError if it does not, AssertionError if it has ended.
+        Raises TimeoutError if it does not, AssertionError if it has ended or is a coroutine, which has no worker.
         """
         self.supervisor.start()
         deadline = time.monotonic() + timeout_s
@@ -136,6 +136,8 @@ class JobQueue(Queue):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"job {job_id} has not begun to run within {timeout_s:g} s")
             time.sleep(_LOOK_EVERY_S)
+        if job["lease"]["slot"] < 0:
+            raise AssertionError(f"job {job_id} is a coroutine; what it dies with is the supervisor: kill_supervisor()")
         for child in psutil.Process(self.supervisor.pid).children(recursive=True):
             if child.pid == job["lease"]["pid"]:  # else it has ended at this moment
                 child.kill()

@@ -12,11 +12,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import bson
+import structlog
 from bson import json_util
 
 from supervisor import errors
@@ -97,8 +98,8 @@ class ChildLink:
     def report_progress(self, done: float, total: float | None, message: str | None) -> None:
         """Keep the newest report, and send it unless one went out a moment ago."""
         self._unsent = {
-            "done": _number(done),
-            "total": _number(total),
+            "done": number(done),
+            "total": number(total),
             "message": message and storable(str(message))[:500],
         }
         now = time.monotonic()
@@ -171,7 +172,7 @@ class ChildLink:
         if reply.get("error"):
             raise OSError(f"{call}: {reply['error']}")
         if refused := reply.get("refused"):
-            raise _error_of_ours(refused)
+            raise error_of_ours(refused)
         return reply
 
     def _receive(self) -> dict[str, Any]:
@@ -188,29 +189,45 @@ class ChildLink:
         return data
 
 
-def _error_of_ours(refused: dict[str, Any]) -> SupervisorError:
+def error_of_ours(refused: dict[str, Any]) -> SupervisorError:
     """Return the error by its name, if it is one of ours."""
     kind = getattr(errors, str(refused.get("type")), None)
     known = kind if isinstance(kind, type) and issubclass(kind, SupervisorError) else SupervisorError
     return known(str(refused.get("message")))
 
 
-class LinkLogger:
-    """The end of `job.log`: every entry goes to the supervisor's log and to the captured output of the attempt."""
+def job_log(keep: Callable[[str], None], send: Callable[[dict[str, Any]], None]) -> Any:
+    """Return the logger that a handler has as `job.log`.
 
-    def __init__(self, link: ChildLink) -> None:
-        self._link = link
+    Every entry goes to the captured output of the attempt, as a line of JSON, and to the supervisor's log.
+    """
+    processors: list[Any] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
+    processors.append(structlog.processors.JSONRenderer(default=repr))
+    return structlog.wrap_logger(LinkLogger(keep, send), processors=processors)
+
+
+class LinkLogger:
+    """The end of `job.log`."""
+
+    def __init__(self, keep: Callable[[str], None], send: Callable[[dict[str, Any]], None]) -> None:
+        self._keep = keep
+        self._send = send
 
     def msg(self, entry: str) -> None:
         """Take one entry, a JSON object that structlog has rendered."""
-        with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
-            print(entry, flush=True)  # noqa: T201 - stdout is captured; this is what survives a crash
+        self._keep(entry)
         try:
-            self._link.send({"log": json.loads(storable(entry))})
+            self._send({"log": json.loads(storable(entry))})
         except (ValueError, OverflowError, bson.errors.BSONError) as error:
-            self._link.send({"log": {"level": "warning", "event": f"a log entry could not be sent: {error}"[:500]}})
+            self._send({"log": {"level": "warning", "event": f"a log entry could not be sent: {error}"[:500]}})
 
     debug = info = warning = warn = error = critical = exception = log = fatal = failure = msg
+
+
+def print_line(line: str) -> None:
+    """Put a line into the captured output; this is what survives a crash."""
+    with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
+        print(line, flush=True)  # noqa: T201 - stdout is captured
 
 
 def storable(text: str) -> str:
@@ -218,5 +235,6 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _number(value: Any) -> float | int | None:
+def number(value: Any) -> float | int | None:
+    """Return what a handler gives as a figure of its progress as a number that BSON holds."""
     return value if value is None or isinstance(value, (int, float)) else float(value)

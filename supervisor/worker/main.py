@@ -25,23 +25,21 @@ from types import MappingProxyType
 from typing import Any
 
 import bson
-import structlog
 
-from supervisor.codec import TOLERANT
 from supervisor.context import JobContext
-from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
-from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout, PayloadError, PermanentError, Retry
+from supervisor.core.outcome import ErrorKind, Raised, Returned
+from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeout
 from supervisor.proc import start_ticks
 from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.worker import forensics, forks, obituaries, preload
-from supervisor.worker.link import ChildLink, LinkLogger, StopSwitch, storable
+from supervisor.worker.link import ChildLink, StopSwitch, job_log, print_line
 from supervisor.worker.meter import Meter
-from supervisor.worker.results import NotStorableError, encode_result
+from supervisor.worker.outcomes import TRACEBACK_BYTES, decode_payload, explain, outcome_of
+from supervisor.worker.results import encode_result
 from supervisor.worker.surroundings import Surroundings, text_stream
 from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame
 
-TRACEBACK_BYTES = 8 * 1024
 START_FAILED = 70
 """Exit code of a worker that could not be set up; EX_SOFTWARE of sysexits.h."""
 
@@ -136,7 +134,7 @@ def run_handler(data: bytes) -> bytes:
         _tidy_up(worker)
         answer = encode_outcome(replace(outcome, usage=usage), worker.spool)
     except Exception as error:  # noqa: BLE001 - a full disk, a closed stdout: never the end of the worker
-        answer = encode_outcome(Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), usage=usage), worker.spool)
+        answer = encode_outcome(Raised(kind=ErrorKind.EXCEPTION, error=explain(error), usage=usage), worker.spool)
     with contextlib.suppress(OSError):  # the handler may have closed the channel
         worker.link.send({"said_all": True})
     return answer
@@ -158,28 +156,13 @@ def _run(worker: Worker, call: Call) -> Returned | Raised | Stopped:
         value = _call_handler(worker, call)
         result, spooled = encode_result(value, call.result_inline_bytes, worker.spool)
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like are a handler's errors too
-        return _outcome_of(error)
+        return outcome_of(error)
     return Returned(result=result, spool_file=spooled)
-
-
-def _outcome_of(error: BaseException) -> Raised | Stopped:
-    match error:
-        case JobStopped():
-            return Stopped(_explain(error), Usage())
-        case PayloadError():
-            return Raised(kind=ErrorKind.INVALID, error=ErrorInfo(f"payload: {error}", "ValidationError"))
-        case NotStorableError():
-            return Raised(kind=ErrorKind.RESULT, error=ErrorInfo(str(error), "NotStorableError"))
-        case PermanentError():
-            return Raised(kind=ErrorKind.PERMANENT, error=_explain(error, error.code))
-        case Retry():
-            return Raised(kind=ErrorKind.EXCEPTION, error=_explain(error), retry_in_s=error.in_s)
-    return Raised(kind=ErrorKind.EXCEPTION, error=_explain(error))
 
 
 def _call_handler(worker: Worker, call: Call) -> Any:
     spec = REGISTRY.get(call.handler)
-    raw = _decode_payload(call.payload)
+    raw = decode_payload(call.payload)
     payload = spec.parse_payload(raw)
     worker.link.parent_job_id = raw.get("parent_job_id")
     _retry_failed_setups(worker, spec.module)
@@ -190,10 +173,6 @@ def _call_handler(worker: Worker, call: Call) -> Any:
 
 
 def _context(worker: Worker, call: Call) -> JobContext:
-    log = structlog.wrap_logger(
-        LinkLogger(worker.link),
-        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, _JSON],
-    )
     return JobContext(
         id=call.job_id,
         attempt=call.attempt,
@@ -201,45 +180,16 @@ def _context(worker: Worker, call: Call) -> JobContext:
         token=call.token,
         link=worker.link,
         settings=MappingProxyType(call.settings),
-        log=log,
+        log=job_log(print_line, worker.link.send),
         ends_at=time.monotonic() + call.timeout_s,
     )
-
-
-_JSON = structlog.processors.JSONRenderer(default=repr)
-
-
-def _decode_payload(data: bytes) -> dict[str, Any]:
-    try:
-        return bson.decode(data, TOLERANT)
-    except (bson.errors.BSONError, ValueError, OverflowError, RecursionError) as error:
-        raise PayloadError(f"cannot be decoded: {error}") from None
-
-
-def _explain(error: BaseException, code: str | None = None) -> ErrorInfo:
-    try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - a handler's exception may have any __str__
-        message = f"(its message cannot be shown: {broken!r})"
-    if isinstance(error, SystemExit):
-        message = f"the handler called sys.exit({'' if error.code is None else error.code!r})"
-    text = "".join(traceback.format_exception(error))
-    message = storable(message)[:TRACEBACK_BYTES]
-    return ErrorInfo(message, type(error).__qualname__, _shorten(text), code and storable(code)[:200])
-
-
-def _shorten(text: str) -> str:
-    """Keep the head and the tail of a long traceback: where it began and what it came to."""
-    text = storable(text)
-    half = TRACEBACK_BYTES // 2
-    return text if len(text) <= TRACEBACK_BYTES else f"{text[:half]}\n  […]\n{text[-half:]}"
 
 
 def _run_setups() -> dict[str, str]:
     """Run the hooks that the fork server has not run; a failing one only fails the jobs of its module."""
     failures = {}
     for setup in REGISTRY.setups:
-        if (setup.module, setup.function.__qualname__) not in preload.SETUPS_DONE:
+        if not setup.is_coroutine and (setup.module, setup.function.__qualname__) not in preload.SETUPS_DONE:
             try:
                 setup.function()
             except Exception:  # noqa: BLE001 - a hook of the user's; tried again when a job needs it
@@ -249,7 +199,7 @@ def _run_setups() -> dict[str, str]:
 
 def _retry_failed_setups(worker: Worker, module: str) -> None:
     if module in worker.setup_failures:
-        for setup in [setup for setup in REGISTRY.setups if setup.module == module]:
+        for setup in [each for each in REGISTRY.setups if each.module == module and not each.is_coroutine]:
             setup.function()
         del worker.setup_failures[module]
 

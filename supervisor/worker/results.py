@@ -23,8 +23,10 @@ class NotStorableError(Exception):
     """The handler's return value cannot be stored; the message names the place and the type."""
 
 
-def encode_result(value: Any, inline_bytes: int, spool: Path) -> tuple[bytes | None, str | None]:
-    """Return (BSON bytes, None), or (None, name of a file in `spool`) for a result above `inline_bytes`.
+def encode_result(
+    value: Any, inline_bytes: int, spool: Path, name: str = SPOOLED_RESULT
+) -> tuple[bytes | None, str | None]:
+    """Return (BSON bytes, None), or (None, `name` of a file in `spool`) for a result above `inline_bytes`.
 
     The file holds UTF-8 Extended JSON. (None, None) stands for no result. Raises NotStorableError.
     """
@@ -36,8 +38,8 @@ def encode_result(value: Any, inline_bytes: int, spool: Path) -> tuple[bytes | N
     if len(data) <= inline_bytes:
         return data, None
     # from the encoded form, so that a file holds just what the document would have held
-    (spool / SPOOLED_RESULT).write_text(json_util.dumps(bson.decode(data)), encoding="utf-8")
-    return None, SPOOLED_RESULT
+    (spool / name).write_text(json_util.dumps(bson.decode(data)), encoding="utf-8")
+    return None, name
 
 
 def as_document(value: Any) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HANDLERS = """
 import os, time
 from pydantic import BaseModel
-from supervisor import JobContext, PermanentError, handler
+from supervisor import AsyncJobContext, JobContext, PermanentError, handler
 
 class Text(BaseModel):
     text: str
@@ -40,9 +40,18 @@ def files(payload: dict, job: JobContext) -> dict:
 def wrong(payload: dict) -> dict:
     return {"a set": {1}}
 
+@handler.setup
+async def connect():
+    READY.append("connected")
+
 @handler("coroutine")
-async def coroutine(payload: dict) -> dict:
-    return {"ok": True}
+async def coroutine(payload: dict, job: AsyncJobContext) -> dict:
+    assert "connected" in READY
+    if payload.get("forgets"):
+        job.open_file("a")
+        return {}
+    with await job.open_file("a") as file:
+        return {"saved": await job.save_file("copy.txt", file.read())}
 """
 
 INLINE = """
@@ -74,7 +83,10 @@ def test_mistakes(inline_jobs):
         inline_jobs.run("wrong")
 
 def test_a_coroutine(inline_jobs):
-    assert inline_jobs.run("coroutine") == {"ok": True}
+    link = InlineLink(files={"a": b"xy"})
+    assert link.files[inline_jobs.run("coroutine", link=link)["saved"]] == b"xy"
+    with pytest.raises(TypeError, match="job.open_file.. was not awaited"):
+        inline_jobs.run("coroutine", {"forgets": True}, link=link)
 """
 
 REAL = """

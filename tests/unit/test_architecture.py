@@ -153,7 +153,10 @@ def test_the_core_imports_no_more_of_the_standard_library_than_it_takes_to_think
 
 
 DATABASE = ["pymongo", "gridfs"]
-KNOWS_THE_DATABASE = ["supervisor.store", "supervisor.client", "supervisor.cli", "supervisor.app", "supervisor.testing"]
+KNOWS_THE_DATABASE = [
+    *("supervisor.store", "supervisor.client", "supervisor.cli", "supervisor.app", "supervisor.assembly"),
+    "supervisor.testing",
+]
 AN_ERROR = "PyMongoError is the store's documented way to say that the database did not answer"
 DATABASE_EXCEPTIONS = {
     "supervisor.batches imports pymongo.errors.PyMongoError": AN_ERROR,
@@ -272,7 +275,7 @@ def test_processes_are_handled_in_few_places():
 
 
 WALL_CLOCK = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
-READS_CLOCKS = ["app", "heartbeat", "cli", "client", "embedded"]
+READS_CLOCKS = ["assembly", "heartbeat", "cli", "client", "embedded"]
 
 
 def test_the_wall_clock_and_randomness_come_in_at_the_edge():

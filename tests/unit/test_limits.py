@@ -4,7 +4,7 @@ import pytest
 
 from supervisor.config.settings import Settings
 from supervisor.core.retry import RetryPolicy
-from supervisor.limits import NO_CAP, claimed, limits_of, timeout_of
+from supervisor.limits import COROUTINES_AT_ONCE, NO_CAP, claimed, limits_of, timeout_of, without_effect
 from supervisor.registry import DEFAULT_TIMEOUT_S, HandlerSpec
 from tests.support.jobs import job
 
@@ -99,3 +99,16 @@ def test_the_time_limit_of_the_job_wins_over_all(own, timeout_s):
 def test_a_machine_claims_what_it_is_told_to_of_what_it_has(claim, names):
     known = {"ocr": spec("ocr"), "ner": spec("ner")}
     assert sorted(each.name for each in claimed(known, settings(pool={"claim": claim}))) == names
+
+
+def test_a_coroutine_handler_that_names_no_cap_has_one():
+    ask = spec("ask", is_coroutine=True)
+    assert limits_of(ask, settings()).max_running == COROUTINES_AT_ONCE
+    assert limits_of(spec("ask", is_coroutine=True, max_running=7), settings()).max_running == 7
+    assert limits_of(ask, settings(handlers={"ask": {"max_running": 0}})).max_running == NO_CAP
+
+
+def test_a_memory_limit_on_a_coroutine_is_told_to_be_of_no_effect():
+    known = {"ask": spec("ask", is_coroutine=True), "ocr": spec("ocr")}
+    (line,) = without_effect(known, settings(handlers={name: {"memory_limit_mb": 9} for name in ("ask", "ocr", "x")}))
+    assert line.startswith("[handlers.ask] memory_limit_mb: of no effect")

@@ -103,6 +103,40 @@ def test_a_payload_that_is_no_document_is_refused(handler, function, shown):
     assert str(refusal.value) == f"handler 'count': the payload must be a pydantic model or a dict, not {shown}"
 
 
+# coroutines
+
+
+async def yields(payload):
+    yield payload
+
+
+def test_an_async_def_is_a_coroutine_handler_and_what_returns_a_coroutine_is_not(registry, handler):
+    handler("is")(coroutine)
+    handler("returns")(lambda payload: coroutine({**payload}))
+    assert (registry.get("is").is_coroutine, registry.get("returns").is_coroutine) == (True, False)
+
+
+def test_an_async_def_that_yields_is_refused(handler):
+    with pytest.raises(TypeError, match="handler 'ask': yields yields; a handler returns its result"):
+        handler("ask")(yields)
+
+
+def test_a_memory_limit_on_a_coroutine_is_refused(registry, handler):
+    with pytest.raises(ValueError, match="handler 'ask': memory_limit_mb is for workers"):
+        handler("ask", memory_limit_mb=100)(coroutine)
+    assert not registry.handlers
+
+
+async def connect(): ...
+
+
+def test_a_setup_hook_may_be_a_coroutine_but_not_before_a_fork(registry, handler):
+    handler.setup(connect)
+    assert registry.setups[0].is_coroutine
+    with pytest.raises(TypeError, match="setup hook connect: an `async def` runs in an event loop"):
+        handler.setup(fork_safe=True)(connect)
+
+
 # names and limits
 
 

@@ -28,8 +28,8 @@ def ago(seconds):
     return NOW - timedelta(seconds=seconds)
 
 
-def entry(handler="ocr", claimed=True, max_running=None, running=0):
-    return {"handler": handler, "claimed": claimed, "max_running": max_running, "running": running}
+def entry(handler="ocr", claimed=True, max_running=None, running=0, **fields):
+    return {"handler": handler, "claimed": claimed, "max_running": max_running, "running": running, **fields}
 
 
 def supervisor(host="a", *states, age_s=1.0, phase="running", workers=2, handlers=None, **fields):
@@ -84,6 +84,10 @@ CASES = [
      "no supervisor is running on this database; the last one was heard of 3m ago", "run"),
     # what holds for single supervisors
     (facts(), "free", "a slot is free on a: it is claimed any moment", None),
+    (facts(None, supervisor(workers=0, slots=[], handlers=[entry(coroutine=True)])),
+     "free", "there is room in the event loop on a: it is claimed any moment", None),
+    (facts(None, supervisor(workers=0, handlers=[entry(coroutine=True, max_running=100, running=100)])),
+     "capped", "max_running = 100 of ocr is reached on a", None),
     (facts(None, supervisor("b", "busy", "busy"), supervisor("a", "busy", "stopping")),
      "busy", "all slots on a, b are busy (3 running)", "status"),
     (facts(None, supervisor("a", "backoff", "starting")),
@@ -163,6 +167,13 @@ def test_rivals_are_the_handlers_that_the_same_slots_would_be_given_to():
     elsewhere = supervisor("b", handlers=[entry("far")])
     known = facts(None, supervisor(handlers=[*handlers, entry("halted")]), elsewhere, pauses=[Pause("halted")])
     assert rivals(known) == ["ner", "ocr"]
+
+
+def test_coroutines_and_what_needs_a_worker_are_no_rivals():
+    handlers = [entry(), entry("ner"), entry("ask", coroutine=True), entry("mail", coroutine=True)]
+    known = facts(None, supervisor(handlers=handlers))
+    assert rivals(known) == ["ner", "ocr"]
+    assert rivals(facts({**job(), "handler": "ask"}, supervisor(handlers=handlers))) == ["ask", "mail"]
 
 
 def test_rivals_are_its_own_kind_where_no_slot_is_to_be_had():

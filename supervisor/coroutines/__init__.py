@@ -1,0 +1,1 @@
+"""Jobs as coroutines in the supervisor's own event loop."""
