@@ -161,7 +161,7 @@ async def test_nothing_is_claimed_before_the_controls_are_known_and_they_stay_wh
     pool = WorkerPool(tmp_path, (), PoolLimits(), half)
     heeders = Heeders(Sizing(live, pool, lambda: None), Draining(live, lambda: None), resumed.set)
     with capture_logs() as entries:
-        controls = asyncio.create_task(Controls(live, pool, store, alarm, heeders).run())
+        controls = asyncio.create_task(Controls(live, store, alarm, heeders).run())
         await until_async(lambda: live.may_claim("b") and not live.may_claim("a"))
         assert resumed.is_set(), "now claims make sense"
         await until_async(lambda: documents.find_one({"answer": {"running": False}}), what="the answer for a stranger")
