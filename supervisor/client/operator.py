@@ -18,10 +18,6 @@ from supervisor.client.reasons import Facts
 class OperatorQueue(Queue):
     """The jobs of one collection, for who looks after them."""
 
-    def find_id(self, text: str) -> Any:
-        """Return the id of the job that `text` from a command line means; raises JobNotFoundError."""
-        return self._do(self._operations.find_id(text))
-
     def count(self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]) -> int:
         """Return how many jobs `list` would return without a limit."""
         return self._jobs.count_documents(listing(status, handler, filters))

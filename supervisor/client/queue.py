@@ -171,6 +171,10 @@ class Queue:
         """Return the document of a job, whole or, if `small`, as a listing has it; raises JobNotFoundError."""
         return self._do(self._operations.get(job_id, small=small))
 
+    def find_id(self, text: str) -> Any:
+        """Return the id of the job that `text` means, as on the command line; raises JobNotFoundError."""
+        return self._do(self._operations.find_id(text))
+
     def list(
         self,
         status: str | None = None,
@@ -245,6 +249,10 @@ class Queue:
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many jobs there are: {handler: {status: jobs}}."""
         return self._do(self._operations.counts())
+
+    def activity(self) -> Document:
+        """Return `{active_jobs, pending_jobs, oldest_pending_s}`: how long the first of the due ones has been due."""
+        return self._do(self._operations.activity())
 
     def supervisors(self) -> Documents:
         """Return the supervisors' heartbeat documents, each with its `heartbeat_age_s` by the database's clock."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pymongo import AsyncMongoClient, MongoClient
 
 from supervisor import AsyncQueue, Queue
+from supervisor.client.documents import id_text
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UnknownHandlerError, UsageError
 from supervisor.registry import HandlerSpec, Registry
@@ -356,3 +357,40 @@ async def test_batches_without_jobs_are_forgotten(queue, database, jobs):
     assert await store.forget_empty(older_than_days=1) == 0
     assert await store.forget_empty(older_than_days=0) == 1
     assert [batch["_id"] async for batch in database["batches"].find()] == [kept]
+
+
+# for services
+
+
+@pytest.mark.parametrize("job_id", [ObjectId(), 42, "a name", "42x", {"k": "v"}], ids=str)
+async def test_an_id_is_found_by_its_text(queue, job_id):
+    await queue.enqueue("sum", {}, job_id=job_id)
+    assert await queue.find_id(id_text(job_id)) == job_id
+
+
+@pytest.mark.parametrize(
+    "text", ["", "--5", "9" * 30, '{"$ne": null}', '{"$regularExpression": {"pattern": "", "options": ""}}', "{" * 600]
+)
+async def test_text_that_means_no_id_finds_nothing(queue, text):
+    await queue.enqueue("sum", {}, job_id="a name")
+    with pytest.raises(JobNotFoundError, match="no job has the id"):
+        await queue.find_id(text)
+
+
+async def test_activity_tells_how_much_there_is_to_do_and_since_when(queue, database):
+    assert await queue.activity() == {"active_jobs": 0, "pending_jobs": 0, "oldest_pending_s": None}
+    long_ago = datetime.now(UTC) - timedelta(seconds=300)
+    await queue.enqueue("sum", {}, job_id=ObjectId.from_datetime(long_ago))
+    await queue.enqueue("sum", {}, run_at=datetime.now(UTC) + timedelta(hours=1))
+    told = await queue.activity()
+    assert (told["pending_jobs"], told["active_jobs"], told["oldest_pending_s"] >= 300) == (2, 0, True)
+    await claim_some(ClaimStore(database, JOBS, OWNER), 1, room("sum"))
+    told = await queue.activity()
+    assert (told["pending_jobs"], told["active_jobs"], told["oldest_pending_s"]) == (1, 1, None)
+
+
+async def test_a_job_is_checked_without_being_enqueued(queue, jobs):
+    assert (await queue.check("count", {"path": "a"}))["payload"] == {"path": "a"}
+    with pytest.raises(PayloadError, match="path: Field required"):
+        await queue.check("count", {})
+    assert await jobs.count_documents({}) == 0
