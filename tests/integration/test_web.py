@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +24,7 @@ from supervisor.web import router
 from supervisor.web.events import follow
 from tests.support.jobs import JOBS, OWNER, change, claim_some, ended, insert_unchecked, job, raised, returned, room
 from tests.support.mongo import start_mongod
+from tests.support.supervising import ROOT
 from tests.support.until import until_async
 from tests.support.web import check_problem, client_of, events_of
 
@@ -427,6 +430,13 @@ async def test_an_application_guards_the_routes_with_its_own_login_and_hands_in_
 def test_a_wrong_option_of_the_router_is_named(options, reason):
     with pytest.raises(ValueError, match=reason):
         router(lambda: None, **options)
+
+
+def test_without_the_extra_it_says_what_to_install():
+    hidden = "import sys; sys.modules['python_multipart'] = None; import supervisor.web"
+    done = subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "supervisor.web needs python_multipart" in done.stderr
+    assert "pip install 'mongo-job-supervisor[web]'" in done.stderr
 
 
 # health
