@@ -62,8 +62,6 @@ def test_two_supervisors_keep_to_one_total_and_one_tenant_keeps_out_nobody(
     assert most_at_once(attempts_of(jobs, group_key="greedy")) == 1
     ends = {job["_id"]: job["finished_at"] for job in jobs.collection.find({})}
     assert ends[8] < ends[7], "the others do not wait for the greedy one"
-    hosts = {attempt["supervisor"] for attempt in attempts_of(jobs)}
-    assert len(hosts) == 2, "both have had their part"
 
 
 def test_a_rate_holds_over_both_and_an_edit_lifts_it(
