@@ -147,7 +147,7 @@ def test_a_certificate_that_cannot_be_trusted_is_not_and_its_successor_is(tmp_pa
             shutil.copy(tmp_path / "stranger.pem", served)
             mongod.restart()
             waiting = jobs.insert("ok")
-            until(lambda: "certificate verify failed" in supervisor.output(), 30, "the reason, after a broken connection")
+            until(lambda: "certificate verify failed" in supervisor.output(), 30, "the reason, sooner or later")
             assert late.start(ready=False).process.wait(20) == 3
             assert "certificate verify failed" in late.output().splitlines()[-1]
             assert jobs.get(waiting)["status"] == "pending"
