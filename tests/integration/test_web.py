@@ -151,11 +151,11 @@ async def test_cancel_and_retry_answer_409_where_the_status_does_not_allow_it(cl
     assert (await client.get(f"/jobs/{job_id}")).json()["cancel_requested"] is True
 
 
-@pytest.mark.parametrize("path", ["/jobs/{}", "/jobs/{}/events", "/batches/{}"])
-@pytest.mark.parametrize("given", [UNKNOWN, "nope", "-1", "99999999999999999999", '{"$ne": null}', "%00", "%ff"])
-async def test_an_unknown_id_is_404(client, queue, path, given):
+async def test_an_unknown_id_is_404(client, queue):
     await queue.enqueue("sum", {})
-    check_problem(await client.get(path.format(given)), 404, "has the id")
+    for path in ("/jobs/{}", "/jobs/{}/events", "/batches/{}"):
+        for given in (UNKNOWN, "nope", "-1", "99999999999999999999", '{"$ne": null}', "%00", "%ff"):
+            check_problem(await client.get(path.format(given)), 404, "has the id")
 
 
 # what is refused
@@ -257,12 +257,10 @@ async def test_a_payload_over_the_limit_is_413_and_a_body_far_over_it_is_not_rea
     assert await stored(database) == {}
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["status[$ne]=x", "status=nope", "handler[$regex]=.*", "$where=1", "sort=-1", "limit=0", "limit=x", "__proto__=1"],
-)
-async def test_a_query_with_anything_else_in_it_is_422(client, query):
-    check_problem(await client.get(f"/jobs?{query}"), 422)
+async def test_a_query_with_anything_else_in_it_is_422(client):
+    wrong = "status[$ne]=x status=nope handler[$regex]=.* $where=1 sort=-1 limit=0 limit=x __proto__=1"
+    for query in wrong.split():
+        check_problem(await client.get(f"/jobs?{query}"), 422)
 
 
 async def test_operators_reach_the_database_only_as_plain_text(client, queue, database):
