@@ -14,7 +14,7 @@ from bson.errors import BSONError
 
 from supervisor.cli.batch import described, read_jobs, wait_for, warn_if_nobody_runs
 from supervisor.cli.filters import moment
-from supervisor.cli.parsing import command
+from supervisor.cli.parsing import PROGRAM, command
 from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
@@ -200,14 +200,14 @@ def _wait(queue: OperatorQueue, job_id: Any, *, json_: bool) -> None:
     result = queue.result(job) if job["status"] == Status.COMPLETED else None
     if json_:
         click.echo(as_json({**job, "result": result}))
-    refuse_unless_completed(job)
+    refuse_unless_completed(job, f"; how it died: {PROGRAM} autopsy {id_text(job_id)}")
     if not json_:
         click.echo(as_json(result))
 
 
-def refuse_unless_completed(job: Mapping[str, Any]) -> None:
-    """Raise JobFailedError, which says why, for a job that has ended otherwise."""
+def refuse_unless_completed(job: Mapping[str, Any], hint: str = "") -> None:
+    """Raise JobFailedError, which says why, for a job that has ended otherwise; `hint` is for one that has failed."""
     if job["status"] == Status.CANCELLED:
         raise JobFailedError(f"job {id_text(job['_id'])} was cancelled")
     if job["status"] != Status.COMPLETED:
-        raise JobFailedError(f"job {id_text(job['_id'])} {job['status']}: {error_in_short(job.get('error'))}")
+        raise JobFailedError(f"job {id_text(job['_id'])} {job['status']}: {error_in_short(job.get('error'))}{hint}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli.parsing import PROGRAM, command
+from supervisor.cli.parsing import PROGRAM, Integer, command
 from supervisor.cli.printing import clean, warn
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import is_alive
@@ -60,7 +60,7 @@ def resize(session: Session, size: str, host: str) -> None:
 @command("drain", 'drain --host box1 --reason "new kernel" --wait\ndrain --for 600\ndrain')
 @_on_host
 @click.option("--reason", default="", metavar="TEXT", help="Shown to everybody who wonders.")
-@click.option("--for", "for_s", type=click.IntRange(1, _LONGEST_S), metavar="SECONDS", help="It ends by itself.")
+@click.option("--for", "for_s", type=Integer(1, _LONGEST_S), metavar="SECONDS", help="It ends by itself.")
 @click.option("--wait", is_flag=True, help="Return when no job runs there any more. Ctrl-C only stops waiting.")
 @pass_session
 def drain(session: Session, host: str, reason: str, for_s: int | None, *, wait: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from supervisor.cli.filters import filter_options, read_filters, within_bounds
-from supervisor.cli.parsing import command
+from supervisor.cli.parsing import Integer, command
 from supervisor.cli.printing import as_json, clean, error_in_short, print_table
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import id_text
@@ -22,13 +22,15 @@ Document = Mapping[str, Any]
 
 COLUMNS = ("id", "handler", "status", "attempt", "age", "run", "error")
 LONGEST_LOG_LINES = 20
+MOST = 100_000
+"""Jobs in one listing."""
 _IN_PLACE = ("_id", "payload", "attempts", "result", "error", "progress", "usage", "lease")
 
 
 @command("jobs", "jobs --status failed --handler ocr --since 2h\njobs --batch 7 --json | jq -r '.[]._id'")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only jobs of this status.")
 @filter_options("handler", "group", "batch", "unique", "error", "since", "until")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=Integer(1, MOST), default=50, show_default=True, help="At most so many.")
 @click.option("--after", metavar="ID", help="Go on behind this one, the last of the page before.")
 @click.option("--json", "json_", is_flag=True, help="One JSON array: ids as strings, times as ISO 8601.")
 @pass_session
@@ -43,18 +45,24 @@ def jobs(session: Session, /, *, limit: int, after: str | None, json_: bool, **g
     with session.connect() as database, within_bounds():
         queue, filters = database.queue, read_filters(database.queue, given)
         found = queue.list(status, handler, limit + 1, queue.find_id(after) if after else None, **filters)
-        now = queue.now()
+        now, nothing = queue.now(), "" if found else _nothing(queue, handler)
     shown = found[:limit]
     if json_:
         click.echo(as_json(shown))
     elif shown:
         print_table(COLUMNS, [_row(document, now) for document in shown])
     else:
-        click.echo("no jobs", err=True)
+        click.echo(nothing, err=True)
     if len(found) > limit and not json_:
-        last = shown[-1]
-        go_on = f"--until {iso(last['finished_at'])}" if by_end else f"--after {id_text(last['_id'])}"
-        click.echo(f"-- there are more: --limit {limit * 10}, or {clean(go_on)}", err=True)
+        click.echo(f"-- there are more: {_how_to_go_on(found[-2], found[-1], limit, by_end=bool(by_end))}", err=True)
+
+
+def _how_to_go_on(last: Document, next_: Document, limit: int, *, by_end: bool) -> str:
+    """Say how to see more; of jobs that ended at the same moment, as after a cancel, --until would lose some."""
+    more = f"--limit {min(limit * 10, MOST)}"
+    if not by_end:
+        return f"{more}, or --after {clean(id_text(last['_id']))}"
+    return more if last["finished_at"] == next_["finished_at"] else f"{more}, or --until {iso(last['finished_at'])}"
 
 
 @command("job", "job 65f2a1c0e4b0a1b2c3d4e5f6")
@@ -78,6 +86,12 @@ def job(session: Session, id_: str, *, json_: bool) -> None:
 
 def _result(queue: OperatorQueue, document: Document) -> Any:
     return queue.result(document) if document.get("status") == Status.COMPLETED else document.get("result")
+
+
+def _nothing(queue: OperatorQueue, handler: str | None) -> str:
+    """Say that there are no jobs, and whether the name of the handler may be mistyped."""
+    mistyped = handler is not None and not queue.has_jobs_of(handler)
+    return f"no jobs; no job at all names the handler {clean(handler)}" if mistyped else "no jobs"
 
 
 def _row(document: Document, now: datetime) -> list[Any]:

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from supervisor.cli.parsing import command
+from supervisor.cli.parsing import PROGRAM, Integer, command
 from supervisor.cli.printing import as_json, clean, error_in_short, printable
 from supervisor.cli.running import NoAnswerError, ask_about, lease_of
 from supervisor.cli.session import Session, pass_session
 from supervisor.client.documents import has_ended, id_text
 from supervisor.client.operator import OperatorQueue
+from supervisor.core.job import Status
 from supervisor.errors import JobStateError
 from supervisor.store.controls import LOGS
 
@@ -31,7 +32,7 @@ _REMEMBERED = 64 * 1024 * 1024
 @command("logs", "logs 65f2a1c0e4b0a1b2c3d4e5f6 --follow\nlogs 65f2a1c0e4b0a1b2c3d4e5f6 --attempt 1")
 @click.argument("id_", metavar="ID")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job ends, through all its attempts.")
-@click.option("--attempt", type=click.IntRange(1), metavar="N", help="This attempt, instead of the latest.")
+@click.option("--attempt", type=Integer(1), metavar="N", help="This attempt, instead of the latest.")
 @click.option("--json", "json_", is_flag=True, help="{job_id, attempt, outcome, logs} as JSON.")
 @pass_session
 def logs(session: Session, id_: str, *, follow: bool, attempt: int | None, json_: bool) -> None:
@@ -81,7 +82,8 @@ def _recorded(job: Document, attempt: int | None) -> tuple[Any, Any, str]:
         return found[-1].get("n"), found[-1].get("outcome"), str(found[-1].get("logs") or "")
     text = id_text(job["_id"])
     if not records:
-        raise JobStateError(f"job {text} is {clean(job.get('status'))} and no attempt of it has ended yet")
+        why = f"; why: {PROGRAM} why {text}" if job.get("status") == Status.PENDING else ""
+        raise JobStateError(f"job {text} is {clean(job.get('status'))} and no attempt of it has ended yet{why}")
     numbers = ", ".join(dict.fromkeys(clean(record.get("n")) for record in records))
     raise JobStateError(f"job {text} has no record of an attempt {attempt}; there are: {numbers}")
 

@@ -28,7 +28,29 @@ class ReaderGoneError(SupervisorError):
     exit_code = 0
 
 
-class Command(click.Command):
+class Integer(click.IntRange):
+    """An integer within limits, which click would call an "integer range" to somebody who has typed a word."""
+
+    name = "integer"
+
+
+class _Explaining(click.Command):
+    """A command whose every refusal of arguments knows which help to name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments apart."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name.lstrip("-").isdigit():
+                raise click.UsageError(f"{error.option_name}: must not be a negative number", ctx) from None
+            raise
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class Command(_Explaining):
     """A command that takes the global options too and shows an example."""
 
     def __init__(self, *arguments: Any, example: str = "", **attributes: Any) -> None:
@@ -52,7 +74,7 @@ class Command(click.Command):
         write_example(self.example, ctx, formatter)
 
 
-class Group(click.Group):
+class Group(_Explaining, click.Group):
     """All commands. What ends a command from outside becomes an error of ours here, before click handles it."""
 
     example = ""

@@ -79,7 +79,9 @@ def lease_of(job: Document) -> Document | None:
 
 def _not_running(job: Document) -> JobStateError:
     text, status = id_text(job["_id"]), clean(job.get("status"))
-    hint = f"; how it ended: {PROGRAM} autopsy {text}" if job.get("error") else ""
+    hint = f"; why: {PROGRAM} why {text}" if status == Status.PENDING else ""
+    if job.get("error"):
+        hint = f"; how it ended: {PROGRAM} autopsy {text}"
     return JobStateError(f"job {text} is {status}, not running{hint}")
 
 

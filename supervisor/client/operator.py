@@ -13,10 +13,18 @@ from supervisor.client.facts import facts_of, read_job
 from supervisor.client.filters import Filters, listing
 from supervisor.client.queue import Queue
 from supervisor.client.reasons import Facts
+from supervisor.errors import JobNotFoundError
 
 
 class OperatorQueue(Queue):
     """The jobs of one collection, for who looks after them."""
+
+    def find_id(self, text: str) -> Any:
+        """Return the id of the job that `text` means; raises JobNotFoundError, which says what to type instead."""
+        try:
+            return super().find_id(text)
+        except JobNotFoundError as error:
+            raise JobNotFoundError(f"{error} (to list jobs: python -m supervisor jobs)") from None
 
     def count(self, status: str | None = None, handler: str | None = None, **filters: Unpack[Filters]) -> int:
         """Return how many jobs `list` would return without a limit."""

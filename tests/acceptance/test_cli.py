@@ -18,11 +18,14 @@ LEASE = {
 }
 
 
+NO_JOB = "no job has the id 'nope' (to list jobs: python -m supervisor jobs)"
+
+
 def test_debug_adds_the_traceback(command):
     done = command("job", "nope", "--debug")
     assert done.code == 1
     assert "Traceback (most recent call last)" in done.err
-    assert done.err.splitlines()[-1] == "error: no job has the id 'nope'"
+    assert done.err.splitlines()[-1] == "error: no job has the id 'nope' (to list jobs: python -m supervisor jobs)"
 
 
 def test_global_options_stand_before_or_behind_the_command(command, database_name, mongo_uri):
@@ -101,11 +104,12 @@ def test_waiting_prints_the_result_and_only_that(command, start):
     assert (job["status"], job["result"]) == ("completed", {"echo": {}})
 
 
-def test_waiting_for_a_job_that_fails_is_code_1_with_its_reason(command, start):
+def test_waiting_for_a_job_that_fails_is_code_1_with_its_reason(command, jobs: Jobs, start):
     start()
     done = command("enqueue", "permanent", "--wait")
     assert (done.code, done.out) == (1, "")
-    assert done.error.endswith("failed: permanent: no_use: never mind")
+    autopsy = f"; how it died: python -m supervisor autopsy {jobs.collection.find_one()['_id']}"
+    assert done.error.endswith(f"failed: permanent: no_use: never mind{autopsy}")
     done = command("enqueue", "raises", "--max-attempts", "1", "--wait", "--json")
     assert (done.code, done.json["error"]["message"]) == (1, "as ordered")
 
@@ -148,9 +152,19 @@ def test_jobs_are_listed_as_text_and_as_json(command, jobs: Jobs):
     assert len(command("jobs", "--json", "--limit", "1").json) == 1
 
 
-def test_no_jobs_are_said_on_stderr(command):
+def test_no_jobs_are_said_on_stderr(command, jobs: Jobs):
     done = command("jobs")
     assert (done.code, done.out, done.err) == (0, "", "no jobs\n")
+    jobs.insert("ok")
+    assert command("jobs", "--status", "failed", "--handler", "ok").err == "no jobs\n"
+    assert command("jobs", "--handler", "oky").err == "no jobs; no job at all names the handler oky\n"
+
+
+def test_of_a_job_that_has_not_run_one_is_sent_to_why(command, jobs: Jobs):
+    job_id = jobs.insert("ok")
+    why = f"; why: python -m supervisor why {job_id}"
+    assert command("stack", str(job_id)).error == f"job {job_id} is pending, not running{why}"
+    assert command("logs", str(job_id)).error == f"job {job_id} is pending and no attempt of it has ended yet{why}"
 
 
 def test_a_job_is_shown_with_all_that_happened(command, jobs: Jobs, start):
@@ -172,7 +186,7 @@ def test_a_job_is_shown_with_all_that_happened(command, jobs: Jobs, start):
 def test_no_such_job_is_code_1(command):
     for arguments in (["job", "nope"], ["retry", "nope"], ["cancel", "nope"]):
         done = command(*arguments)
-        assert (done.code, done.out, done.error) == (1, "", "no job has the id 'nope'")
+        assert (done.code, done.out, done.error) == (1, "", NO_JOB)
 
 
 def test_retry_and_cancel_act_on_each_job_that_allows_it(command, jobs: Jobs):
@@ -214,6 +228,10 @@ def test_jobs_are_found_by_what_is_known_of_them_page_by_page(command, jobs: Job
     assert [line.split()[0] for line in done.out.splitlines()] == ["id", "job-1", "job-2"]
     assert done.err.startswith("-- there are more: --limit 20, or --until 20")
     go_on = done.err.split()[-1]
+    at = datetime.now(UTC)
+    jobs.collection.insert_many({"handler": "ok", "finished_at": at, "status": "cancelled"} for _ in range(3))
+    assert command("jobs", "--since", "1h", "--limit", "2").err == "-- there are more: --limit 20\n"
+    jobs.collection.delete_many({"status": "cancelled"})
     found = command("jobs", "--since", "3.5h", "--until", go_on, "--json").json
     assert [job["_id"] for job in found] == ["job-3"]
 
@@ -263,7 +281,8 @@ def test_status_shows_counts_supervisors_and_slots(command, jobs: Jobs, start):
     assert [(each["handler"], each["minutes"], each["ended"]) for each in document["recent"]] == [
         ("ok", 1, {"completed": 1}), ("ok", 5, {"completed": 1}),
     ]  # fmt: skip
-    assert {"handler": "sleeps", "claimed": True, "max_running": None, "running": 1} in document["handlers"]
+    (sleeps,) = [each for each in document["handlers"] if each["handler"] == "sleeps"]
+    assert (sleeps["claimed"], sleeps["max_running"], sleeps["running"]) == (True, None, 1)
     assert set(document["machine"]) == {"load_1m", "cores", "memory_available_mb"}
     supervisors.insert_one(
         {"_id": "dead", "host": "zz", "heartbeat_at": datetime.now(UTC) - timedelta(minutes=3), "slots": []}

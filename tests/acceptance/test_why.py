@@ -85,4 +85,4 @@ def test_the_answer_is_also_there_for_programs(command: CommandLine, jobs: Jobs)
         "others": [{"reason": "behind", "text": "it waits behind 1 job of higher priority or older", "command": None}],
     }  # fmt: skip
     done = command("why", "nope")
-    assert (done.code, done.error) == (1, "no job has the id 'nope'")
+    assert (done.code, done.error) == (1, "no job has the id 'nope' (to list jobs: python -m supervisor jobs)")

@@ -89,6 +89,15 @@ def test_the_screen_shows_supervisors_queue_and_slots():
     assert lines[-1] == " ".join(KEYS.split())
 
 
+def test_a_job_in_an_event_loop_has_a_row_of_its_own():
+    loop = {"slot": -2, "state": "busy", "job_id": JOB, "handler": "crawl", "since": ago(3)}
+    alone = Look(NOW, [supervisor("a", slot(0), coroutines=[loop])], jobs=LOOK.jobs)
+    row = rows(alone)[-1]
+    assert (row.cells[:5], row.handler) == (("loop 2", "crawl", str(JOB), "2", "3.0s"), "crawl")
+    several = Look(NOW, [supervisor("a", slot(0), coroutines=[loop]), supervisor("b", slot(0))])
+    assert [row.cells[0] for row in rows(several) if row.key[0] == "slot"] == ["a 0", "a loop 2", "b 0"]
+
+
 def test_the_same_host_twice_is_told_apart_by_process_id():
     twice = Look(NOW, [supervisor("a", slot(0)), {**supervisor("a", slot(0)), "_id": "b", "pid": 8}])
     assert [row.cells[0] for row in rows(twice)] == ["a/7", "a/8", "ocr", "a/7 0", "a/8 0"]
@@ -148,7 +157,9 @@ def test_what_is_selected_is_in_sight_and_the_heading_says_where_one_is():
     for row in rows(MANY):
         (line,) = [line for line in drawn(MANY, State(selected=row.key)) if line.startswith(">")]
         assert line.split()[1] == row.cells[0].split()[0]
-    titles = [line for line in drawn(MANY, at(MANY, "slot", "machine-8-1", "15")) if line.strip().startswith("SLOTS")]
+    titles = [
+        line for line in drawn(MANY, at(MANY, "slot", "machine-8-1", "slot 15")) if line.strip().startswith("SLOTS")
+    ]
     assert "of 144" in titles[0]
     assert "-144 of 144" in titles[0]
 
@@ -252,7 +263,7 @@ def test_plus_and_minus_count_on_before_a_heartbeat_has_them():
     [
         (("supervisor",), "p", "select a handler, or a slot that runs a job"),
         (("handler",), "c", "select a slot that runs a job"),
-        (("slot", "scan-1-1", "1"), "s", "select a slot that runs a job"),
+        (("slot", "scan-1-1", "slot 1"), "s", "select a slot that runs a job"),
         (("handler",), "+", "select a supervisor or a slot"),
         (("handler",), "z", ""),
     ],

@@ -1,6 +1,7 @@
 """Why a job is not running: each reason from the facts that make it, and which of several is the decisive one."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,6 +129,11 @@ CASES = [
 @pytest.mark.parametrize(("known", "code", "text", "command"), CASES, ids=[f"{case[1]}-{case[2]}" for case in CASES])
 def test_a_reason_is_told_from_its_facts(known, code, text, command):
     assert told(known)[0] == (code, text, command)
+
+
+def test_every_reason_is_in_the_guide():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "see-what-is-going-on.md").read_text(encoding="utf-8")
+    assert [code.value for code in Code if f"`{code}`" not in page] == []
 
 
 def test_every_reason_is_tested():

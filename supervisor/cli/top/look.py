@@ -51,8 +51,8 @@ class Lookout:
     def look(self) -> Look:
         """Return what there is to see; takes as long as the database does. Raises PyMongoError."""
         supervisors = self._queue.supervisors()
-        running = [slot["job_id"] for each in supervisors if is_alive(each) for slot in parts(each, "slots")
-                   if slot.get("job_id") is not None]  # fmt: skip
+        running = [place["job_id"] for each in supervisors if is_alive(each) for name in ("slots", "coroutines")
+                   for place in parts(each, name) if place.get("job_id") is not None]  # fmt: skip
         jobs = {id_text(job["_id"]): job for job in self._queue.progress(running)}
         return Look(self._queue.now(), supervisors, self._queue.controls.pauses(), self._count(), jobs)
 

@@ -156,18 +156,19 @@ def _handler(look: Look, backlog: Backlog, *, is_paused: bool) -> Row:
 
 
 def _slots(look: Look) -> Iterator[Row]:
+    """Yield a row for each slot, and for each job that runs as a coroutine in the supervisor's event loop."""
     for each in look.alive:
-        for slot in parts(each, "slots"):
-            yield _slot(look, each, slot)
+        yield from (_slot(look, each, slot, "slot") for slot in parts(each, "slots"))
+        yield from (_slot(look, each, job, "loop") for job in parts(each, "coroutines"))
 
 
-def _slot(look: Look, supervisor: Document, slot: Document) -> Row:
+def _slot(look: Look, supervisor: Document, slot: Document, kind: str) -> Row:
     job_id, state, rss, cpu = (slot.get(name) for name in ("job_id", "state", "rss_mb", "cpu"))
     job = look.jobs.get(id_text(job_id), {}) if job_id is not None else {}
     host, workers = str(supervisor.get("host")), supervisor.get("workers")
-    is_busy = job_id is not None
+    is_busy, place = job_id is not None, f"{kind} {slot.get('slot')}".replace("-", "")
     cells = (
-        f"{_name(look, supervisor)} {slot.get('slot')}" if len(look.alive) > 1 else f"slot {slot.get('slot')}",
+        place if len(look.alive) == 1 else f"{_name(look, supervisor)} {place.removeprefix('slot ')}",
         str(slot.get("handler")) if is_busy else f"({state})",
         id_text(job_id) if is_busy else "",
         f"{job.get('attempt', '')}",
@@ -178,7 +179,7 @@ def _slot(look: Look, supervisor: Document, slot: Document) -> Row:
     )
     style = ALARM if state == SlotState.BACKOFF else "" if is_busy else QUIET
     known = {"_id": job_id, **job} if is_busy else None
-    key = ("slot", str(supervisor.get("_id")), str(slot.get("slot")))
+    key = ("slot", str(supervisor.get("_id")), place)
     wanted = workers if isinstance(workers, int) else None
     handler = str(slot.get("handler")) if is_busy else None
     return Row(key, tuple(map(clean, cells)), style, handler=handler, host=host, workers=wanted, job=known)
