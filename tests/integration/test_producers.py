@@ -362,7 +362,7 @@ async def test_batches_without_jobs_are_forgotten(queue, database, jobs):
 # for services
 
 
-@pytest.mark.parametrize("job_id", [ObjectId(), 42, "a name", "42x", {"k": "v"}], ids=str)
+@pytest.mark.parametrize("job_id", [ObjectId("65f2a1c0e4b0a1b2c3d4e5f6"), 42, "a name", "42x", {"k": "v"}], ids=str)
 async def test_an_id_is_found_by_its_text(queue, job_id):
     await queue.enqueue("sum", {}, job_id=job_id)
     assert await queue.find_id(id_text(job_id)) == job_id
