@@ -1,6 +1,6 @@
 # Everything here sets itself up: the first run makes .venv and installs what is missing, later runs find it done.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench chaos image mutants docs clean
+.PHONY: help demo test slow check lint types bench chaos image mutants docs clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -16,6 +16,9 @@ demo: $(READY) ## read a scanned page: text and entities; FILE=page.pdf for one 
 
 test: $(READY) ## run the tests
 	$(BIN)/pytest -n 4 --dist loadfile
+
+slow: $(READY) ## run the tests that take long
+	$(BIN)/pytest -n 4 --dist loadfile -m 'slow and not chaos'
 
 check: lint types test ## lint, types and tests: what CI runs
 

@@ -3,8 +3,12 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tests.support.command_line import CommandLine
 from tests.support.supervising import Jobs
+
+pytestmark = pytest.mark.slow
 
 NIGHTLY = {"name": "nightly", "handler": "cleanup", "cron": "30 2 * * *", "timezone": "Asia/Kathmandu"}
 MODULES = {"modules": ["handlers.cleanup"]}

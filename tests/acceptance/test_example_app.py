@@ -14,6 +14,8 @@ from handlers._ocr.sample import make_sample
 from tests.support.supervising import ROOT
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 

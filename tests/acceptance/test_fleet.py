@@ -13,6 +13,8 @@ from tests.support.command_line import CommandLine
 from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, configuration
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 HOST = socket.gethostname()
 
 

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.small_disks import fill, own_shared_memory, small_disk
 from tests.support.supervising import Jobs, RunningSupervisor, configuration, gone
 from tests.support.until import until
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = "size=1m,nr_inodes=100"
 

@@ -17,6 +17,8 @@ from supervisor.config.settings import HandlerSettings
 from tests.support.supervising import MISBEHAVING, Jobs, RunningSupervisor, StartSupervisor
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 BEFORE: dict[str, dict[str, Any]] = {
     "pool": {
         "modules": [MISBEHAVING, "handlers.cleanup"],

@@ -15,6 +15,8 @@ from tests.support.proxy import Proxy, proxy_to
 from tests.support.supervising import Jobs, StartSupervisor
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 CLAIM = RECORD = "update jobs"
 
 

@@ -16,6 +16,8 @@ from tests.support.notifications import Notifications, notifications
 from tests.support.supervising import ROOT, Jobs, RunningSupervisor
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "how-to" / "an-operators-session.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LOOKS = re.compile(r"python -m supervisor (status|why|job)\b|systemctl show|journalctl")

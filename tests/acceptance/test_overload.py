@@ -17,8 +17,13 @@ from supervisor import Queue
 from supervisor.wakeup import POLL_S
 from tests.support.supervising import Document, Jobs, RunningSupervisor, StartSupervisor, jobs_in
 
+pytestmark = pytest.mark.slow
+
 CROWD = 4
 WATCH_S = 5.0
+
+IN_WORKERS = ["ledger", "waits_for_file", "ok", "sleeps"]
+"""No coroutine: a supervisor that claims those too looks for them separately."""
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +34,13 @@ def jobs(module_jobs: Jobs) -> Jobs:
 @pytest.fixture(scope="module")
 def alone(start_for_module: StartSupervisor) -> RunningSupervisor:
     """A supervisor that keeps the times that it has by default."""
-    return start_for_module(pool={"workers": 1}, lease={"seconds": 60, "reap_every_s": 5})
+    return start_for_module(pool={"workers": 1, "claim": IN_WORKERS}, lease={"seconds": 60, "reap_every_s": 5})
 
 
 @pytest.fixture(scope="module")
 def crowd(alone: RunningSupervisor, start_for_module: StartSupervisor) -> list[RunningSupervisor]:
     """That one and others beside it, each with one worker."""
-    return [alone, *(start_for_module(pool={"workers": 1}) for _ in range(CROWD - 1))]
+    return [alone, *(start_for_module(pool={"workers": 1, "claim": IN_WORKERS}) for _ in range(CROWD - 1))]
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from tests.support.config_edits import VALID, Editor
 from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 FEW, MANY = 150, 1000
 JOBS_PER_EDIT = 2
 CHECK_EVERY = 30

@@ -21,6 +21,8 @@ from tests.support.supervising import (
 )
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = {"name": "nightly-cleanup", "handler": "cleanup", "cron": "0 3 * * *", "timezone": "UTC", "payload": {}}
 """As the example in config.toml has it."""
 OFTEN = {"handler": "ok", "cron": "* * * * *"}

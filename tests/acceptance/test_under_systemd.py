@@ -17,6 +17,8 @@ from tests.support.mongo import RunningMongod
 from tests.support.supervising import MISBEHAVING, Jobs, configuration, jobs_in, toml
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 DATABASE = "test_under_systemd"
 FOLDER = '/srv/50% of $HOME "jobs"'
 """All that has to be quoted in a unit."""

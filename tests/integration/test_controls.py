@@ -182,7 +182,7 @@ async def test_nothing_is_claimed_before_the_controls_are_known_and_they_stay_wh
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"status": "pending"}, JobStateError, "job 7 is pending, not running"),
+        ({"status": "pending"}, JobStateError, "job 7 is pending, not running; why: python -m supervisor why 7"),
         ({"status": "completed"}, JobStateError, "job 7 is completed, not running"),
         ({"status": "failed", "error": {"kind": "crash"}}, JobStateError,
          "job 7 is failed, not running; how it ended: python -m supervisor autopsy 7"),

@@ -24,6 +24,8 @@ from supervisor.registry import HandlerSpec, Registry
 from supervisor.web import router
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 EXAMPLES = 15
 DATABASE = "schemathesis"

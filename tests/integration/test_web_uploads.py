@@ -24,6 +24,8 @@ from tests.support.supervising import ROOT
 from tests.support.until import until, until_async
 from tests.support.web import check_problem, client_of
 
+pytestmark = pytest.mark.slow
+
 MB = 2**20
 PDF = "application/pdf"
 
