@@ -17,7 +17,8 @@ demo: $(READY) ## read a scanned page: text and entities; FILE=page.pdf for one 
 test: $(READY) ## run the tests
 	$(BIN)/pytest -n 4 --dist loadfile
 
-slow: $(READY) ## run the tests that take long
+slow: $(READY) ## run the tests that take long; as root, with a browser that is installed for one of them
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || apt-get install -y -qq --no-install-recommends chromium
 	$(BIN)/pytest -n 4 --dist loadfile -m 'slow and not chaos'
 
 check: lint types test ## lint, types and tests: what CI runs

@@ -31,7 +31,6 @@ missing_packages() {
     # installed
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || echo "libfaketime"
-        command -v chromium >/dev/null 2>&1 || echo "chromium"
         command -v systemd-analyze >/dev/null 2>&1 || echo "systemd"
     fi
 }
