@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 from pymongo.errors import PyMongoError
@@ -112,12 +112,13 @@ class Dispatcher:
         self._sent_at = boot_time_s()
         try:
             with telling_answers(self._pulse.beat):  # a claim may take many calls, and the database be slow
+                room = self._room()
                 claims = await self._claims.claim(
-                    self._room(),
+                    room,
                     seats,
                     lease_s=settings.lease.seconds,
                     payload_kb=settings.limits.payload_kb,
-                    fleet=self._fleet_limits(),
+                    fleet=self._fleet_limits(room),
                 )
         except PyMongoError as error:
             if not self._failing:
@@ -147,10 +148,9 @@ class Dispatcher:
         }
         return {name: free for name, free in room.items() if free > 0}
 
-    def _fleet_limits(self) -> dict[str, FleetLimits]:
-        """Return the limits across machines of those handlers that have any."""
-        settings = self._live.settings
-        limits = {spec.name: limits_of(spec, settings).fleet for spec in claimed(self._live.handlers, settings)}
+    def _fleet_limits(self, handlers: Iterable[str]) -> dict[str, FleetLimits]:
+        """Return the limits across machines of those of `handlers` that have any."""
+        limits = {name: limits_of(self._live.handlers[name], self._live.settings).fleet for name in handlers}
         return {name: of_handler for name, of_handler in limits.items() if of_handler}
 
     def _start(self, claim: Claim, sent_at: float) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from bson import json_util
-from bson.errors import BSONError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from supervisor.cli.parsing import PROGRAM
 from supervisor.cli.printing import as_json, warn
-from supervisor.client.documents import JSON, id_text
+from supervisor.cli.reading import read_object, read_text
+from supervisor.client.documents import id_text
 from supervisor.client.operator import OperatorQueue
 from supervisor.core.batch import Batch
 from supervisor.core.job import Status
@@ -37,29 +34,14 @@ def read_jobs(name: str, handler: str | None) -> list[Document]:
     Raises UsageError that names the line of a mistake.
     """
     jobs = []
-    for number, line in _lines(name):
-        try:
-            job = json_util.loads(line, json_options=JSON)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"--batch: line {number} is not JSON: {error.msg}, column {error.colno}") from None
-        except (ValueError, TypeError, LookupError, BSONError, RecursionError) as error:
-            raise UsageError(f"--batch: line {number} is not Extended JSON: {error}") from None
-        if not isinstance(job, dict):
-            raise UsageError(f"--batch: line {number} is {type(job).__name__}, must be an object: {{…}}")
+    for number, line in enumerate(read_text("--batch", name).splitlines(), 1):
+        if not line.strip():
+            continue
+        job = read_object(f"--batch: line {number}", line, is_one_line=True)
         jobs.append(job if "handler" in job or handler is None else {"handler": handler, **job})
     if not jobs:
         raise UsageError(f"--batch: {name} has no line with a job")
     return jobs
-
-
-def _lines(name: str) -> Iterator[tuple[int, str]]:
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--batch: {name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--batch: {name} is not UTF-8") from None
-    return ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
 def wait_for(queue: OperatorQueue, batch: Batch, *, json_: bool) -> None:

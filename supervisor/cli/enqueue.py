@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from bson import ObjectId, json_util
-from bson.errors import BSONError
+from bson import ObjectId
 
 from supervisor.cli.batch import described, read_jobs, wait_for, warn_if_nobody_runs
 from supervisor.cli.filters import moment
 from supervisor.cli.parsing import PROGRAM, command
 from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
+from supervisor.cli.reading import read_object, read_text
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
-from supervisor.client.documents import JSON, JobOptions, id_text, with_file
+from supervisor.client.documents import JobOptions, id_text, with_file
 from supervisor.client.operator import OperatorQueue
 from supervisor.config.settings import Settings
 from supervisor.core.job import Status
@@ -129,25 +127,8 @@ def read_payload(text: str | None) -> Document:
     if text is None:
         return {}
     if text.startswith("@"):
-        text = _read(text[1:])
-    try:
-        payload = json_util.loads(text, json_options=JSON)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"--payload: is not JSON: {error.msg}, line {error.lineno}, column {error.colno}") from None
-    except (ValueError, TypeError, LookupError, BSONError, RecursionError) as error:
-        raise UsageError(f"--payload: is not Extended JSON: {error}") from None
-    if not isinstance(payload, dict):
-        raise UsageError(f"--payload: is {type(payload).__name__}, must be an object: {{…}}")
-    return payload
-
-
-def _read(name: str) -> str:
-    try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--payload: {name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--payload: {name} is not UTF-8") from None
+        text = read_text("--payload", text[1:])
+    return read_object("--payload:", text)
 
 
 def _check_file(path: Path) -> None:

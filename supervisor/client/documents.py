@@ -88,19 +88,12 @@ def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb
     if problem := find_problem(document):
         raise UsageError(problem)
     data = encoded(document, payload_kb)
-    if registry is not None:
-        _check_payload(document["handler"], document["payload"], registry)
-        for follower in document.get("then") or ():
-            # what the supervisor will add; a model that refuses it would fail only when its parent is done
-            payload = {**(follower.get("payload") or {}), "parent_job_id": document["_id"]}
-            _check_payload(follower["handler"], payload, registry)
+    check_payload(document["handler"], document["payload"], registry)
+    for follower in document.get("then") or ():
+        # what the supervisor will add; a model that refuses it would fail only when its parent is done
+        payload = {**(follower.get("payload") or {}), "parent_job_id": document["_id"]}
+        check_payload(follower["handler"], payload, registry)
     return data
-
-
-def check_payload(handler: str, payload: Mapping[str, Any], registry: Registry | None) -> None:
-    """Raise PayloadError for a payload that the handler's model refuses, UnknownHandlerError."""
-    if registry is not None:
-        _check_payload(handler, payload, registry)
 
 
 def encoded(document: Mapping[str, Any], payload_kb: int) -> bytes:
@@ -141,7 +134,10 @@ def check_size(payload: Mapping[str, Any], payload_kb: int) -> None:
         )
 
 
-def _check_payload(handler: str, payload: Mapping[str, Any], registry: Registry) -> None:
+def check_payload(handler: str, payload: Mapping[str, Any], registry: Registry | None) -> None:
+    """Raise PayloadError for a payload that the handler's model refuses, UnknownHandlerError."""
+    if registry is None:
+        return
     try:
         registry.get(handler).parse_payload(payload)
     except PayloadError as error:

@@ -28,6 +28,7 @@ from supervisor.core.job import CONTROL_FIELDS, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
 from supervisor.store import unreadable
+from supervisor.store.ending import smaller_and_smaller
 from supervisor.store.soundness import problem_of, projection
 
 log = structlog.get_logger("supervisor.store")
@@ -200,9 +201,7 @@ async def _end(jobs: Any, pending: Mapping[str, Any], status: Status, error: dic
     One just under 16 MB cannot grow by the whole error, nor by anything at all; it must leave the queue all the same,
     and what the producer put into it stays.
     """
-    short = {"kind": error["kind"], "message": error["message"][:60]}
-    fields = {"status": status.value, "error": {"$literal": error}, "finished_at": "$$NOW"}
-    for smaller in (fields, {"status": status.value, "error": {"$literal": short}}, {"status": status.value}):
+    for smaller in smaller_and_smaller(status, error):
         try:
             await jobs.update_one(pending, [{"$set": smaller}])
         except WriteError as refused:

@@ -89,10 +89,10 @@ class ClaimStore:
     ) -> list[Claim]:
         """Take the next due jobs, at most one per seat and at most `room[handler]` of each handler.
 
-        `fleet` names the handlers with limits across machines. Returns the jobs in order, possibly none. Raises
-        PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
+        `fleet` has those of the same handlers with limits across machines. Returns the jobs in order, possibly none.
+        Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
-        gates = await self._gates.look({handler: fleet[handler] for handler in room if handler in fleet})
+        gates = await self._gates.look(fleet)
         waits = [gate.opening.opens_in_s for gate in gates.values()]
         self.opens_in_s = min((wait for wait in waits if wait is not None), default=None)
         may_run = [handler for handler in room if handler not in gates or gates[handler].opening.room > 0]

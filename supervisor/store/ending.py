@@ -1,4 +1,4 @@
-"""Ending jobs that no supervisor runs, many at once, and whatever their documents look like."""
+"""Ending jobs that no supervisor runs, one or many at once, and whatever their documents look like."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def end_all(
     """
     documents = await jobs.find(filter_, {"_id": 1}, limit=MOST).to_list()
     ended = 0
-    for fields in _smaller_and_smaller(status, error):
+    for fields in smaller_and_smaller(status, error):
         if documents:
             change: list[Change] = [*({"$unset": name} for name in unset), {"$set": fields}]
             updates = [UpdateOne({**filter_, "_id": {"$eq": document["_id"]}}, change) for document in documents]
@@ -46,7 +46,8 @@ async def end_all(
     return ended
 
 
-def _smaller_and_smaller(status: Status, error: Mapping[str, Any]) -> list[Change]:
+def smaller_and_smaller(status: Status, error: Mapping[str, Any]) -> list[Change]:
+    """Return the fields that end a job, with less and less of the reason: a document just under 16 MB cannot grow."""
     ended = {"status": status.value}
     short = {"kind": error["kind"], "message": error["message"][:60]}
     return [

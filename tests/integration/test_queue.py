@@ -280,6 +280,14 @@ def test_many_are_retried_by_what_they_failed_of_and_when(queue, collection):
     assert queue.counts()["count"]["failed"] == 2
 
 
+def test_many_that_are_retried_open_their_batch_again(queue, collection):
+    made = queue.enqueue_batch([{"handler": "count"}, {"handler": "count"}])
+    collection.update_many({}, {"$set": {"status": "failed", "finished_at": datetime.now(UTC) - HOUR}})
+    assert queue.batch(made.id).counts["failed"] == 2
+    assert queue.retry_many("failed") == Retried(count=2)
+    assert queue.batch(made.id).counts == {"completed": 0, "failed": 0, "cancelled": 0, "processing": 0, "pending": 2}
+
+
 def test_many_are_cancelled_by_status_handler_group_and_batch(queue, collection, monkeypatch):
     monkeypatch.setattr("supervisor.client.bulk.AT_ONCE", 2)
     mine = [put(collection, batch_id=7, group_key="g") for _ in range(5)]
