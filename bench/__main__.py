@@ -1,0 +1,86 @@
+"""Measure us beside the raw limits of this machine, and print one table: medians and spread of figures and ratios.
+
+    python -m bench                                 all of it
+    python -m bench --quick                         a short run, to see that nothing has become absurd
+    python -m bench --only noop,pick_up --rounds 3
+    python -m bench --before v0.1.0                 another revision of the supervisor as one more contender
+    python -m bench --json bench/results/latest.json
+
+Every contender of a bench runs in turn in the same run, and ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import machine, report
+from bench.measuring import Bench, BenchError, Surroundings, checked_out
+from supervisor.embedded.mongo import EmbeddedMongo
+
+NAMES = ("noop", "cpu20", "long_tail", "pick_up")
+
+
+def main() -> None:
+    """Parse, measure, print, keep."""
+    benches = {name: importlib.import_module(f"bench.{name}").BENCH for name in NAMES}
+    asked = _parser(benches).parse_args()
+    chosen = [
+        benches[name] for name in asked.only or benches if asked.only or benches[name].in_quick or not asked.quick
+    ]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, EmbeddedMongo(Path(folder) / "db", 60) as mongo:
+        found = {"machine": machine.describe(mongo.uri), "quick": asked.quick, "benches": {}}
+        before = checked_out(asked.before, Path(folder)) if asked.before else None
+        for bench in chosen:
+            place = Path(folder) / bench.name
+            place.mkdir()
+            surroundings = Surroundings(mongo.uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
+            found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds)
+    print(report.table(found["benches"]))
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None) -> report.Document:
+    rounds = rounds or (bench.quick_rounds if surroundings.quick else bench.rounds)
+    print(f"{bench.name}: {bench.about}, {rounds} rounds …", file=sys.stderr, flush=True)
+    load = machine.load_average()
+    figures = bench.measure(surroundings, rounds)
+    return report.document(bench, figures, (load, machine.load_average()))
+
+
+def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<14}{bench.about}" for name, bench in benches.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=f"{__doc__}\nbenches:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def some_of(allowed: tuple[str, ...]):
+        def parse(text: str) -> list[str]:
+            names = text.split(",")
+            if unknown := [name for name in names if name not in allowed]:
+                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (there are: {', '.join(allowed)})")
+            return names
+
+        return parse
+
+    parser.add_argument("--only", type=some_of(NAMES), metavar="NAMES", help="only these, separated by commas")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each (by itself: what each bench needs)")
+    parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds")
+    parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
+    parser.add_argument("--peers", type=some_of(()), metavar="NAMES", help="other systems as contenders")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="keep all values here")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BenchError as error:
+        sys.exit(f"error: {error}")

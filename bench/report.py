@@ -1,0 +1,58 @@
+"""What was measured, as a document to keep and as a table to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.measuring import Bench, Figures, Ratio, spread
+
+Document = dict[str, Any]
+
+
+def document(bench: Bench, figures: Figures, load: tuple[float, float]) -> Document:
+    """Return what is kept of a bench: every value of every round, and what is wanted."""
+    wanted: Mapping[str, float] = {each.figure: each.at_most for each in bench.wanted}
+    measured = {
+        name: {"unit": figures.units[name], "values": [_rounded(value) for value in values]}
+        | ({"wanted": f"<= {wanted[name]:g}"} if name in wanted else {})
+        for name, values in figures.values.items()
+    }
+    progress = [Ratio(each.replace("before", "ours"), each) for each in figures.values if each.startswith("before")]
+    ratios = {
+        ratio.name: {"values": [round(value, 4) for value in ratio.of(figures.values)], "wanted": ratio.wanted}
+        for ratio in (*bench.ratios, *progress)
+    }
+    return {"about": bench.about, "load_average": list(load), "figures": measured, "ratios": ratios}
+
+
+def table(benches: Mapping[str, Document]) -> str:
+    """Return the table: for each bench its figures and ratios, as median (least to most)."""
+    lines = [f"{'bench':<14}{'figure':<26}{'median':>12}  {'least to most':<24}{'wanted':<10}"]
+    for name, bench in benches.items():
+        lines.append("-" * len(lines[0]))
+        for shown, (figure, unit, values, wanted) in enumerate(rows(bench)):
+            median, least, most = (f"{value:,.{digits(unit, value)}f}" for value in spread(values))
+            measured = f"{median} {unit}".rstrip()
+            span = f"{least} to {most}" if len(values) > 1 else ""
+            lines.append(f"{'' if shown else name:<14}{figure:<26}{measured:>12}  {span:<24}{wanted:<10}".rstrip())
+    return "\n".join(lines)
+
+
+def rows(bench: Document) -> Iterator[tuple[str, str, list[float], str]]:
+    """Return the name, unit, values and what is wanted of every figure and ratio of a bench."""
+    for name, figure in bench["figures"].items():
+        yield name, figure["unit"], figure["values"], figure.get("wanted", "")
+    for name, ratio in bench["ratios"].items():
+        yield name, "", ratio["values"], ratio["wanted"]
+
+
+def digits(unit: str, value: float) -> int:
+    """Return how many digits after the point say something."""
+    if not unit:
+        return 3
+    return 0 if value >= 100 else 1 if value >= 10 else 2
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
