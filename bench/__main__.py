@@ -22,7 +22,10 @@ from bench import machine, report
 from bench.measuring import Bench, BenchError, Surroundings, checked_out
 from supervisor.embedded.mongo import EmbeddedMongo
 
-NAMES = ("noop", "cpu20", "long_tail", "pick_up")
+NAMES = (
+    *("noop", "cpu20", "long_tail", "ocr", "pick_up", "enqueue", "idle", "endurance"),
+    *("memory", "recovery", "claim_cost", "fleet"),
+)
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pymongo import MongoClient
@@ -28,6 +29,8 @@ from tests.support.supervising import ROOT, RunningSupervisor
 WORKERS = 2
 PATIENCE_S = 300
 Document = dict[str, Any]
+Job = Callable[[Document], Any]
+"""A function of bench.work, or one like it; a handler has its name."""
 
 
 class Contender(Protocol):
@@ -35,7 +38,7 @@ class Contender(Protocol):
 
     name: str
 
-    def run(self, job: str, payloads: Sequence[Document]) -> float:
+    def run(self, job: Job, payloads: Sequence[Document]) -> float:
         """Do all the jobs, and return the seconds from the first start to the last end."""
         ...
 
@@ -52,13 +55,12 @@ class PlainPool:
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
         for _ in range(2):  # all workers are there
-            self.run("spins", [{"ms": 20}] * WORKERS)
+            self.run(work.spins, [{"ms": 20}] * WORKERS)
 
-    def run(self, job: str, payloads: Sequence[Document]) -> float:
+    def run(self, job: Job, payloads: Sequence[Document]) -> float:
         """See Contender."""
-        function = work.BY_NAME[job]
         begun = time.monotonic()
-        for future in [self._pool.submit(function, payload) for payload in payloads]:
+        for future in [self._pool.submit(job, payload) for payload in payloads]:
             future.result()
         return time.monotonic() - begun
 
@@ -72,21 +74,26 @@ class PlainPool:
 class OurSupervisor:
     """A supervisor as a process of its own, with the configuration that it has by itself."""
 
-    def __init__(self, uri: str, database: str, name: str) -> None:
+    def __init__(self, client: MongoClient[Document], database: str, name: str, *, keeps: bool = False) -> None:
+        """`keeps` leaves the jobs of earlier loads in the collection."""
         self.name = name
-        self._client = MongoClient[Document](uri, tz_aware=True)
-        self._jobs = self._client[database].get_collection("jobs", write_concern=WriteConcern(w="majority", j=True))
-        self._queue = Queue(self._client, database)
+        self._keeps = keeps
+        self._jobs = client[database].get_collection("jobs", write_concern=WriteConcern(w="majority", j=True))
+        self._queue = Queue(client, database)
 
-    def run(self, job: str, payloads: Sequence[Document]) -> float:
+    def run(self, job: Job, payloads: Sequence[Document]) -> float:
         """See Contender. The jobs are there before the first is due; the times are the database's own."""
-        self._jobs.delete_many({})
+        if not self._keeps:
+            self._jobs.delete_many({})
         due = datetime.now(UTC) + timedelta(seconds=0.5 + len(payloads) / 5000)
-        jobs = [{"handler": job, "status": "pending", "run_at": due, "payload": each} for each in payloads]
-        self._jobs.insert_many(jobs, ordered=False)
+        jobs = [{"handler": job.__name__, "status": "pending", "run_at": due, "payload": each} for each in payloads]
+        ids = self._jobs.insert_many(jobs, ordered=False).inserted_ids
         self._wait_for_all()
         times = {"_id": "$status", "first": {"$min": "$started_at"}, "last": {"$max": "$finished_at"}, "n": {"$sum": 1}}
-        ended = {each["_id"]: each for each in self._jobs.aggregate([{"$group": times}])}
+        ended = {
+            each["_id"]: each
+            for each in self._jobs.aggregate([{"$match": {"_id": {"$gte": min(ids)}}}, {"$group": times}])
+        }
         if set(ended) != {"completed"} or ended["completed"]["n"] != len(payloads):
             raise BenchError(f"{self.name}: not all of {len(payloads)} jobs completed: {ended}")
         return float((ended["completed"]["last"] - ended["completed"]["first"]).total_seconds())
@@ -97,10 +104,6 @@ class OurSupervisor:
         handed_in = time.monotonic()
         started = self._queue.wait(job_id, PATIENCE_S)["result"]["at"]
         return float(started) - handed_in
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
 
     def _wait_for_all(self) -> None:
         # seldom, and by an index: what waits must not take the CPU of those that work
@@ -120,7 +123,13 @@ def plain_pool(workers: int = WORKERS) -> Iterator[PlainPool]:
 
 
 @contextlib.contextmanager
-def running(surroundings: Surroundings, name: str, code: Path | None = None, **tables: Document) -> Iterator[Any]:
+def running(
+    surroundings: Surroundings,
+    name: str,
+    code: Path | None = None,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    **tables: Document,
+) -> Iterator[RunningSupervisor]:
     """Run a supervisor on a database of that name, with its own defaults except for `tables`; `code` has another
     revision of it.
     """
@@ -131,7 +140,7 @@ def running(surroundings: Surroundings, name: str, code: Path | None = None, **t
     for table, keys in tables.items():
         config[table] = {**config.get(table, {}), **keys}
     path = os.pathsep.join(str(each) for each in (code, ROOT) if each)
-    supervisor = RunningSupervisor(surroundings.folder / name, config, environ={"PYTHONPATH": path}).start()
+    supervisor = RunningSupervisor(surroundings.folder / name, config, environ={"PYTHONPATH": path, **environ}).start()
     try:
         yield supervisor
         supervisor.stop(60)
@@ -140,16 +149,19 @@ def running(surroundings: Surroundings, name: str, code: Path | None = None, **t
 
 
 @contextlib.contextmanager
+def connected(uri: str, database: str, name: str = "ours", *, keeps: bool = False) -> Iterator[OurSupervisor]:
+    """Take part through a supervisor that runs on that database."""
+    with MongoClient[Document](uri, tz_aware=True) as client:
+        yield OurSupervisor(client, database, name, keeps=keeps)
+
+
+@contextlib.contextmanager
 def ours(surroundings: Surroundings, bench: str, name: str = "ours", code: Path | None = None) -> Iterator[Contender]:
     """Start our supervisor as a contender, warm."""
     database = f"{bench}_{name}"
-    with running(surroundings, database, code):
-        contender = OurSupervisor(surroundings.uri, database, name)
-        try:
-            contender.run("spins", [{"ms": 20}] * WORKERS * 2)
-            yield contender
-        finally:
-            contender.close()
+    with running(surroundings, database, code), connected(surroundings.uri, database, name) as contender:
+        contender.run(work.spins, [{"ms": 20}] * WORKERS * 2)
+        yield contender
 
 
 @contextlib.contextmanager

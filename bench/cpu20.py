@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench import work
 from bench.contenders import all_of
 from bench.measuring import Bench, Figures, Ratio, Surroundings, alternating
 
@@ -12,7 +13,7 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
     with all_of(surroundings, "cpu20") as contenders:
         for number in range(rounds):
             for contender in alternating(contenders, number):
-                figures.add(contender.name, contender.run("spins", [{"ms": 20}] * jobs), "s")
+                figures.add(contender.name, contender.run(work.spins, [{"ms": 20}] * jobs), "s")
     return figures
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymongo import AsyncMongoClient, MongoClient, UpdateOne
@@ -29,20 +29,20 @@ class Ledger:
         asyncio.run(_make_collection(uri, database))
         self._jobs = client[database].get_collection("jobs", write_concern=WriteConcern(w="majority", j=True))
 
-    def run(self, job: str, payloads: Sequence[Document]) -> float:
+    def run(self, job: Callable[[Document], Any], payloads: Sequence[Document]) -> float:
         """Return the seconds from the first claim to the last completion."""
         self._jobs.delete_many({})
-        jobs = [{"handler": job, "status": "pending", "payload": payload} for payload in payloads]
+        jobs = [{"handler": job.__name__, "status": "pending", "payload": payload} for payload in payloads]
         self._jobs.insert_many(jobs, ordered=False)
         begun, done = time.monotonic(), 0
-        while claimed := self._claim(job):
+        while claimed := self._claim(job.__name__):
             done += self._complete(claimed)
         assert done == len(payloads), f"{done} of {len(payloads)}"
         return time.monotonic() - begun
 
-    def _claim(self, job: str) -> list[Any]:
+    def _claim(self, handler: str) -> list[Any]:
         order = [("status", 1), ("handler", 1), ("priority", -1), ("run_at", 1), ("_id", 1)]
-        due = self._jobs.find({"status": "pending", "handler": job}, {"_id": 1}).sort(order).limit(TOGETHER)
+        due = self._jobs.find({"status": "pending", "handler": handler}, {"_id": 1}).sort(order).limit(TOGETHER)
         ids = [each["_id"] for each in due]
         if not ids:
             return []

@@ -6,6 +6,7 @@ The ideal is what no order can beat: the work divided by the workers.
 
 from __future__ import annotations
 
+from bench import work
 from bench.contenders import WORKERS, all_of
 from bench.measuring import Bench, Figures, Ratio, Surroundings, alternating
 
@@ -28,7 +29,7 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
         for number in range(rounds):
             figures.add("ideal", ideal, "s")
             for contender in alternating(contenders, number):
-                figures.add(contender.name, contender.run("spins", payloads), "s")
+                figures.add(contender.name, contender.run(work.spins, payloads), "s")
     return figures
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from bench import work
 from bench.contenders import all_of
 from bench.ledger import Ledger
 from bench.measuring import Bench, Figures, Ratio, Surroundings, alternating
@@ -18,7 +19,7 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
         everybody = [*contenders, Ledger(client, surroundings.uri, "noop_ledger")]
         for number in range(rounds):
             for contender in alternating(everybody, number):
-                figures.add(contender.name, jobs / contender.run("noop", [{"n": n} for n in range(jobs)]), "jobs/s")
+                figures.add(contender.name, jobs / contender.run(work.noop, [{"n": n} for n in range(jobs)]), "jobs/s")
     return figures
 
 

@@ -1,25 +1,21 @@
 """How soon work goes on after a death: measured from outside, with a plain process pool beside it.
 
-    python -m bench.recovery [--rounds 10]
-
 - *crash*: a job kills its worker with SIGKILL. How long until a job that waits behind it starts in that slot?
   Beside it: a plain ProcessPoolExecutor, of which a new one is made after it broke.
 - *time limit in C*: a job in a C loop that ignores signals and has started `sleep 600`, limit 1 s. How long from the
   limit until the next job starts, less `kill_grace_s`, and is the `sleep` gone then?
+- *memory limit*: a job takes 100 MB/s, limit 300 MB. How long from crossing it until its worker is dead?
 - *supervisor*: SIGKILL of a supervisor in the middle of its jobs, with another one on the same database. How long
   until they run there, less the lease?
-- *memory*: a job takes 100 MB/s, limit 300 MB. How long from crossing it until its worker is dead?
 
-Start times are taken by the handlers themselves, on the clock that all processes share. Prints medians and the worst.
+Start times are taken by the handlers themselves, on the clock that all processes share.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import signal
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from supervisor.embedded.mongo import EmbeddedMongo
+from bench.measuring import Bench, Figures, Ratio, Surroundings
 from tests.support.supervising import Jobs, RunningSupervisor, configuration, jobs_in
 
 HANDLERS = "bench.recovery_handlers"
@@ -132,39 +128,28 @@ def after_crossing_a_memory_limit(jobs: Jobs, uri: str, folder: Path, rounds: in
     return found
 
 
-def main() -> None:
-    """Measure all of it and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EmbeddedMongo(Path(folder) / "data", 30) as mongo,
-        jobs_in(mongo.uri, "bench_recovery") as jobs,
-    ):
-        _measure(jobs, mongo.uri, Path(folder), rounds)
+def measure(surroundings: Surroundings, rounds: int) -> Figures:
+    """Return milliseconds of all of it."""
+    figures, uri, folder = Figures(), surroundings.uri, surroundings.folder
+    with jobs_in(uri, "bench_recovery") as jobs:
+        measured: dict[str, Callable[[], list[float]]] = {
+            "crash": lambda: after_a_crash(jobs, uri, folder, rounds),
+            "crash, plain pool": lambda: after_a_crash_in_a_plain_pool(rounds),
+            "time limit in C": lambda: after_a_time_limit(jobs, uri, folder, max(1, rounds // 3)),
+            "memory limit": lambda: after_crossing_a_memory_limit(jobs, uri, folder, rounds),
+            "supervisor": lambda: after_a_supervisors_death(jobs, uri, folder, max(1, rounds // 3)),
+        }
+        for name, found in measured.items():
+            for seconds in found():
+                figures.add(name, seconds * 1000, "ms")
+    return figures
 
 
-def _measure(jobs: Jobs, uri: str, folder: Path, rounds: int) -> None:
-    measured: list[tuple[str, Callable[[], list[float]]]] = [
-        ("crash: next job in the slot", lambda: after_a_crash(jobs, uri, folder, rounds)),
-        ("crash: plain pool, made anew", lambda: after_a_crash_in_a_plain_pool(rounds)),
-        ("limit in C: next job, after the grace", lambda: after_a_time_limit(jobs, uri, folder, max(3, rounds // 3))),
-        ("memory: dead after crossing the limit", lambda: after_crossing_a_memory_limit(jobs, uri, folder, rounds)),
-        (
-            "supervisor: job runs elsewhere, after the lease",
-            lambda: after_a_supervisors_death(jobs, uri, folder, max(2, rounds // 3)),
-        ),
-    ]
-    print(f"{'ms':<50}{'median':>10}{'worst':>10}{'rounds':>8}")
-    medians = {}
-    for name, measure in measured:
-        seconds = measure()
-        medians[name] = statistics.median(seconds)
-        print(f"{name:<50}{medians[name] * 1000:>10.0f}{max(seconds) * 1000:>10.0f}{len(seconds):>8}", flush=True)
-    ours, plain = list(medians.values())[:2]
-    print(f"\nratio to the plain pool after a crash: {ours / plain:.2f}")
-
-
-if __name__ == "__main__":
-    main()
+BENCH = Bench(
+    "recovery",
+    "how soon work goes on after a death",
+    measure,
+    ratios=(Ratio("crash", "crash, plain pool"),),
+    rounds=10,
+    quick_rounds=2,
+)

@@ -1,0 +1,53 @@
+"""Producing: in bulk beside the raw driver's `insert_many` of the same documents, and one by one.
+
+Both write to the same collection, indexes and validator included, and wait for a majority with its journal.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pymongo import MongoClient
+
+from bench import producers
+from bench.measuring import Bench, Figures, Ratio, Surroundings
+
+ONE_BY_ONE = 300
+
+
+def measure(surroundings: Surroundings, rounds: int) -> Figures:
+    """Return jobs per second."""
+    figures, jobs = Figures(), 10_000 if surroundings.quick else 100_000
+    with MongoClient[Any](surroundings.uri, tz_aware=True) as client:
+        raw, ours = producers.bulk(client, jobs, rounds)
+        for number in range(rounds):
+            figures.add("insert_many", raw[number], "jobs/s")
+            figures.add("enqueue_many", ours[number], "jobs/s")
+            for name, rate in zip(("insert_one", "enqueue"), one_by_one(client), strict=True):
+                figures.add(name, rate, "jobs/s")
+    return figures
+
+
+def one_by_one(client: MongoClient[Any]) -> tuple[float, float]:
+    """Return jobs per second of the raw driver and of ours, one job after the other."""
+    queue = producers.Queue(client, producers.DATABASE)
+    jobs = client[producers.DATABASE].get_collection("jobs", write_concern=producers.MAJORITY)
+    begun = time.monotonic()
+    for number in range(ONE_BY_ONE):
+        jobs.insert_one({"handler": "page", "payload": {"number": number}, "status": "pending"})
+    between = time.monotonic()
+    for number in range(ONE_BY_ONE):
+        queue.enqueue("page", {"number": number})
+    ended = time.monotonic()
+    jobs.delete_many({})
+    return ONE_BY_ONE / (between - begun), ONE_BY_ONE / (ended - between)
+
+
+BENCH = Bench(
+    "enqueue",
+    "producing, in bulk and one by one, beside the raw driver",
+    measure,
+    ratios=(Ratio("enqueue_many", "insert_many", at_least=0.9), Ratio("enqueue", "insert_one")),
+    rounds=3,
+)

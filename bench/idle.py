@@ -1,0 +1,74 @@
+"""What a supervisor costs that has nothing to do: CPU time of it and all its processes, and writes.
+
+The writes are counted in the oplog, where nothing can hide: those to `supervisors` are the heartbeat, and there should
+be no others.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psutil
+from bson import Timestamp
+from pymongo import MongoClient
+
+from bench import work
+from bench.contenders import WORKERS, connected, running
+from bench.measuring import Bench, Figures, Surroundings, Wanted
+
+SETTLE_S = 3
+
+
+def measure(surroundings: Surroundings, rounds: int) -> Figures:
+    """Return CPU seconds and writes per minute."""
+    figures, seconds = Figures(), 10 if surroundings.quick else 60
+    with running(surroundings, "idle") as supervisor, MongoClient[Any](surroundings.uri) as client:
+        with connected(surroundings.uri, "idle") as contender:
+            contender.run(work.spins, [{"ms": 20}] * WORKERS)
+        time.sleep(SETTLE_S)
+        for _ in range(rounds):
+            oplog, used = newest(client), cpu_s(supervisor.pid)
+            time.sleep(seconds)
+            spent = cpu_s(supervisor.pid) - used
+            beats, others = writes_since(client, oplog, "idle")
+            figures.add("CPU", spent * 60 / seconds, "s/min")
+            figures.add("of one core", spent / seconds * 100, "%")
+            figures.add("heartbeats", beats * 60 / seconds, "/min")
+            figures.add("other writes", others * 60 / seconds, "/min")
+    return figures
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a supervisor and all below it have used."""
+    top = psutil.Process(pid)
+    times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def newest(client: MongoClient[Any]) -> Timestamp:
+    """Return the time of the newest entry of the oplog."""
+    found = client["local"]["oplog.rs"].find_one({}, {"ts": 1}, sort=[("$natural", -1)])
+    assert found is not None
+    return Timestamp(found["ts"].time, found["ts"].inc)
+
+
+def writes_since(client: MongoClient[Any], since: Timestamp, database: str) -> tuple[int, int]:
+    """Return how many writes of a database's the oplog has since then: to `supervisors`, and to all else."""
+    entries = client["local"]["oplog.rs"].find(
+        {"ts": {"$gt": since}, "op": {"$ne": "n"}}, {"ns": 1, "o.applyOps.ns": 1}
+    )
+    written = [each["ns"] for entry in entries for each in entry.get("o", {}).get("applyOps", [entry])]
+    ours = [namespace for namespace in written if namespace.startswith(f"{database}.")]
+    beats = ours.count(f"{database}.supervisors")
+    return beats, len(ours) - beats
+
+
+BENCH = Bench(
+    "idle",
+    "a supervisor with two workers and nothing to do",
+    measure,
+    wanted=(Wanted("of one core", 0.5), Wanted("other writes", 0)),
+    rounds=2,
+    quick_rounds=1,
+)
