@@ -7,6 +7,9 @@ READY := .venv/.ready
 FILE ?=
 SCALE ?= 1
 SEED ?=
+QUICK ?=
+ONLY ?=
+JSON ?=
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +33,8 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-bench: $(READY) ## measure, and print ratios to the raw limits
-	$(BIN)/python -m bench.ocr_overhead
-	$(BIN)/python -m bench.recovery
-	$(BIN)/python -m bench.producers
+bench: $(READY) ## measure us beside the raw limits; QUICK=1, ONLY=noop,pick_up, JSON=file to keep the values
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json '$(JSON)')
 
 chaos: $(READY) ## kill everything at random and look for what is lost; SCALE=0.2 for a part of it, SEED=N for one again
 	$(BIN)/python -m tests.chaos --scale $(SCALE) $(if $(SEED),--seed $(SEED))

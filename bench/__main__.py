@@ -18,9 +18,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pymongo.errors import PyMongoError
+
 from bench import machine, report
 from bench.measuring import Bench, BenchError, Surroundings, checked_out
 from supervisor.embedded.mongo import EmbeddedMongo
+from supervisor.errors import SupervisorError
 
 NAMES = (
     *("noop", "cpu20", "long_tail", "ocr", "pick_up", "enqueue", "idle", "endurance"),
@@ -36,16 +39,24 @@ def main() -> None:
         benches[name] for name in asked.only or benches if asked.only or benches[name].in_quick or not asked.quick
     ]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, EmbeddedMongo(Path(folder) / "db", 60) as mongo:
-        found = {"machine": machine.describe(mongo.uri), "quick": asked.quick, "benches": {}}
+        found: report.Document = {"machine": machine.describe(mongo.uri), "benches": {}}
         before = checked_out(asked.before, Path(folder)) if asked.before else None
         for bench in chosen:
             place = Path(folder) / bench.name
             place.mkdir()
-            surroundings = Surroundings(mongo.uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
+            surroundings = Surroundings(mongo.uri, place, quick=asked.quick, before=before)
             found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds)
     print(report.table(found["benches"]))
     if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n")
+        _keep(asked.json, found)
+
+
+def _keep(path: Path, found: report.Document) -> None:
+    """Write the values down; those of benches that did not run stay as they were kept before."""
+    kept = json.loads(path.read_text())["benches"] if path.exists() else {}
+    both = {**kept, **found["benches"]}
+    ordered = {name: both[name] for name in NAMES if name in both}
+    path.write_text(json.dumps({**found, "benches": ordered}, indent=1) + "\n")
 
 
 def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None) -> report.Document:
@@ -53,7 +64,13 @@ def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None) -> r
     print(f"{bench.name}: {bench.about}, {rounds} rounds …", file=sys.stderr, flush=True)
     load = machine.load_average()
     figures = bench.measure(surroundings, rounds)
-    return report.document(bench, figures, (load, machine.load_average()))
+    circumstances = {
+        "date": machine.today(),
+        "revision": machine.revision(),
+        "quick": surroundings.quick,
+        "load_average": [load, machine.load_average()],
+    }
+    return {**report.document(bench, figures), **circumstances}
 
 
 def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
@@ -77,7 +94,7 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each (by itself: what each bench needs)")
     parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds")
     parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
-    parser.add_argument("--peers", type=some_of(()), metavar="NAMES", help="other systems as contenders")
+
     parser.add_argument("--json", type=Path, metavar="PATH", help="keep all values here")
     return parser
 
@@ -85,5 +102,5 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         main()
-    except BenchError as error:
-        sys.exit(f"error: {error}")
+    except (BenchError, PyMongoError, SupervisorError) as error:
+        sys.exit(f"error: {str(error)[:500]}")

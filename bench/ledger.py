@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import AsyncMongoClient, MongoClient, UpdateOne
@@ -17,6 +18,7 @@ from pymongo.write_concern import WriteConcern
 from supervisor.store import schema
 
 TOGETHER = 256
+LATER = datetime.now(UTC) + timedelta(days=1)
 Document = dict[str, Any]
 
 
@@ -46,9 +48,9 @@ class Ledger:
         ids = [each["_id"] for each in due]
         if not ids:
             return []
-        lease = {"token": 1, "supervisor": "limit", "host": "limit", "slot": 0, "pid": 1}
+        lease = {"token": 1, "supervisor": "limit", "host": "limit", "slot": 0, "pid": 1, "expires_at": LATER}
         taken = {"$set": {"status": "processing", "attempt": 1, "claims": 1, "lease": lease}}
-        now = {"$currentDate": {"started_at": True, "lease.expires_at": True}}
+        now = {"$currentDate": {"started_at": True}}
         self._jobs.bulk_write(
             [UpdateOne({"_id": i, "status": "pending"}, {**taken, **now}) for i in ids], ordered=False
         )

@@ -23,8 +23,6 @@ def describe(uri: str) -> dict[str, Any]:
     with MongoClient[Any](uri) as client:
         mongodb = client.admin.command("buildInfo")["version"]
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": revision(),
         "cores": len(os.sched_getaffinity(0)),
         "cpu": _cpu_model(),
         "memory_gb": round(psutil.virtual_memory().total / (1 << 30), 1),
@@ -33,6 +31,11 @@ def describe(uri: str) -> dict[str, Any]:
         "mongodb": mongodb,
         "pymongo": pymongo.version,
     }
+
+
+def today() -> str:
+    """Return the date, of the day and the minute."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def revision() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ class Figures:
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, name: str, value: float, unit: str) -> None:
-        """Add a round's value of a figure."""
+        """Add a round's value of a figure, and show it: a run takes minutes."""
+        print(f"  {name:<30}{value:>12.5g} {unit}", file=sys.stderr, flush=True)
         self.units[name] = unit
         self.values.setdefault(name, []).append(value)
 

@@ -31,6 +31,7 @@ from supervisor.registry import HandlerSpec, Registry
 from tests.support.supervising import RunningSupervisor, configuration
 
 DATABASE = "bench_producers"
+MAJORITY = WriteConcern(w="majority", j=True)
 Document = dict[str, Any]
 
 
@@ -47,7 +48,7 @@ def bulk(client: MongoClient[Document], count: int, rounds: int) -> tuple[list[f
     registry = Registry()
     registry.add(HandlerSpec("page", print, Page, takes_context=False, module="bench"))
     queue = Queue(client, DATABASE, registry=registry)
-    jobs = client[DATABASE].get_collection("jobs", write_concern=WriteConcern(w="majority", j=True))
+    jobs = client[DATABASE].get_collection("jobs", write_concern=MAJORITY)
     payloads: list[Document] = [{"path": f"/scans/{number}.pdf", "number": number} for number in range(count)]
     raw, ours = [], []
     for _ in range(rounds):

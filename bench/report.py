@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.measuring import Bench, Figures, Ratio, spread
@@ -10,11 +10,11 @@ from bench.measuring import Bench, Figures, Ratio, spread
 Document = dict[str, Any]
 
 
-def document(bench: Bench, figures: Figures, load: tuple[float, float]) -> Document:
+def document(bench: Bench, figures: Figures) -> Document:
     """Return what is kept of a bench: every value of every round, and what is wanted."""
     wanted: Mapping[str, float] = {each.figure: each.at_most for each in bench.wanted}
     measured = {
-        name: {"unit": figures.units[name], "values": [_rounded(value) for value in values]}
+        name: {"unit": figures.units[name], "values": [float(f"{value:.5g}") for value in values]}
         | ({"wanted": f"<= {wanted[name]:g}"} if name in wanted else {})
         for name, values in figures.values.items()
     }
@@ -24,23 +24,24 @@ def document(bench: Bench, figures: Figures, load: tuple[float, float]) -> Docum
         for ratio in (*bench.ratios, *progress)
         if {ratio.over, ratio.under} <= set(figures.values)  # the quick run leaves some out
     }
-    return {"about": bench.about, "load_average": list(load), "figures": measured, "ratios": ratios}
+    return {"about": bench.about, "figures": measured, "ratios": ratios}
 
 
 def table(benches: Mapping[str, Document]) -> str:
     """Return the table: for each bench its figures and ratios, as median (least to most)."""
-    lines = [f"{'bench':<14}{'figure':<26}{'median':>12}  {'least to most':<24}{'wanted':<10}"]
+    lines = [f"{'bench':<12}{'figure':<32}{'median':>16}  {'least to most':<22}{'wanted':<10}"]
     for name, bench in benches.items():
         lines.append("-" * len(lines[0]))
-        for shown, (figure, unit, values, wanted) in enumerate(rows(bench)):
-            median, least, most = (f"{value:,.{digits(unit, value)}f}" for value in spread(values))
+        for number, (figure, unit, values, wanted) in enumerate(rows(bench)):
+            median, span = shown(unit, values)
             measured = f"{median} {unit}".rstrip()
-            span = f"{least} to {most}" if len(values) > 1 else ""
-            lines.append(f"{'' if shown else name:<14}{figure:<26}{measured:>12}  {span:<24}{wanted:<10}".rstrip())
+            missed = " missed" if wanted and not holds(wanted, spread(values)[0]) else ""
+            first = "" if number else name
+            lines.append(f"{first:<12}{figure:<32}{measured:>16}  {span:<22}{wanted:<7}{missed}".rstrip())
     return "\n".join(lines)
 
 
-def rows(bench: Document) -> Iterator[tuple[str, str, list[float], str]]:
+def rows(bench: Mapping[str, Any]) -> Iterator[tuple[str, str, list[float], str]]:
     """Return the name, unit, values and what is wanted of every figure and ratio of a bench."""
     for name, figure in bench["figures"].items():
         yield name, figure["unit"], figure["values"], figure.get("wanted", "")
@@ -48,12 +49,20 @@ def rows(bench: Document) -> Iterator[tuple[str, str, list[float], str]]:
         yield name, "", ratio["values"], ratio["wanted"]
 
 
-def digits(unit: str, value: float) -> int:
+def shown(unit: str, values: Sequence[float]) -> tuple[str, str]:
+    """Return the median and the spread as people read them; no spread of a single value."""
+    median, least, most = (f"{value:,.{_digits(unit, value)}f}" for value in spread(values))
+    return median, f"{least} to {most}" if len(values) > 1 else ""
+
+
+def holds(wanted: str, value: float) -> bool:
+    """Tell whether a value is as wanted: `>= 0.8` or `<= 5`."""
+    relation, limit = wanted.split()
+    return value >= float(limit) if relation == ">=" else value <= float(limit)
+
+
+def _digits(unit: str, value: float) -> int:
     """Return how many digits after the point say something."""
     if not unit:
         return 3
     return 0 if value >= 100 else 1 if value >= 10 else 2
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
