@@ -10,6 +10,8 @@ SEED ?=
 QUICK ?=
 ONLY ?=
 JSON ?=
+PEERS ?=
+ALL_PEERS := celery,dramatiq,huey,procrastinate,rq,taskiq
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +35,8 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-bench: $(READY) ## measure us beside the raw limits; QUICK=1, ONLY=noop,pick_up, JSON=file to keep the values
-	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(JSON),--json '$(JSON)')
+bench: $(READY) ## measure us beside the raw limits; QUICK=1, ONLY=noop,pick_up, PEERS=1 or PEERS=rq,huey, JSON=file
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers $(if $(filter 1,$(PEERS)),$(ALL_PEERS),$(PEERS))) $(if $(JSON),--json '$(JSON)')
 
 chaos: $(READY) ## kill everything at random and look for what is lost; SCALE=0.2 for a part of it, SEED=N for one again
 	$(BIN)/python -m tests.chaos --scale $(SCALE) $(if $(SEED),--seed $(SEED))
@@ -49,7 +51,7 @@ docs: $(READY) ## write the reference pages from the code
 	$(BIN)/python -m supervisor.reference
 
 clean: ## remove the virtual environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache
 
 $(READY): pyproject.toml scripts/setup.sh
 	@sh scripts/setup.sh .venv

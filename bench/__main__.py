@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ from pymongo.errors import PyMongoError
 
 from bench import machine, report
 from bench.measuring import Bench, BenchError, Surroundings, checked_out
+from bench.peers.running import NAMES as PEERS
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
 
@@ -44,7 +46,7 @@ def main() -> None:
         for bench in chosen:
             place = Path(folder) / bench.name
             place.mkdir()
-            surroundings = Surroundings(mongo.uri, place, quick=asked.quick, before=before)
+            surroundings = Surroundings(mongo.uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
             found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds)
     print(report.table(found["benches"]))
     if asked.json:
@@ -69,6 +71,7 @@ def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None) -> r
         "revision": machine.revision(),
         "quick": surroundings.quick,
         "load_average": [load, machine.load_average()],
+        "niceness": os.nice(0),
     }
     return {**report.document(bench, figures), **circumstances}
 
@@ -95,6 +98,7 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds")
     parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
 
+    parser.add_argument("--peers", type=some_of(PEERS), metavar="NAMES", help=f"other systems too: {', '.join(PEERS)}")
     parser.add_argument("--json", type=Path, metavar="PATH", help="keep all values here")
     return parser
 

@@ -22,6 +22,7 @@ from pymongo.write_concern import WriteConcern
 
 from bench import work
 from bench.measuring import BenchError, Surroundings
+from bench.peers.running import peer
 from supervisor.client.queue import Queue
 from supervisor.pool.forkserver import thread_limits
 from tests.support.supervising import ROOT, RunningSupervisor
@@ -77,6 +78,8 @@ class OurSupervisor:
     def __init__(self, client: MongoClient[Document], database: str, name: str, *, keeps: bool = False) -> None:
         """`keeps` leaves the jobs of earlier loads in the collection."""
         self.name = name
+        self.pid = 0
+        """The supervisor's process id, where it is known."""
         self._keeps = keeps
         self._jobs = client[database].get_collection("jobs", write_concern=WriteConcern(w="majority", j=True))
         self._queue = Queue(client, database)
@@ -159,7 +162,11 @@ def connected(uri: str, database: str, name: str = "ours", *, keeps: bool = Fals
 def ours(surroundings: Surroundings, bench: str, name: str = "ours", code: Path | None = None) -> Iterator[Contender]:
     """Start our supervisor as a contender, warm."""
     database = f"{bench}_{name}"
-    with running(surroundings, database, code), connected(surroundings.uri, database, name) as contender:
+    with (
+        running(surroundings, database, code) as supervisor,
+        connected(surroundings.uri, database, name) as contender,
+    ):
+        contender.pid = supervisor.pid
         contender.run(work.spins, [{"ms": 20}] * WORKERS * 2)
         yield contender
 
@@ -174,6 +181,9 @@ def all_of(surroundings: Surroundings, bench: str) -> Iterator[list[Contender]]:
         ]
         if surroundings.before:
             contenders.append(stack.enter_context(ours(surroundings, bench, "before", surroundings.before)))
+        for name in surroundings.peers:
+            contenders.append(stack.enter_context(peer(name, surroundings.folder / name)))
+            contenders[-1].run(work.spins, [{"ms": 20}] * WORKERS * 2)
         yield contenders
 
 
