@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -47,7 +46,7 @@ def main() -> None:
             place = Path(folder) / bench.name
             place.mkdir()
             surroundings = Surroundings(mongo.uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
-            found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds)
+            found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds, asked.note)
     print(report.table(found["benches"]))
     if asked.json:
         _keep(asked.json, found)
@@ -61,7 +60,7 @@ def _keep(path: Path, found: report.Document) -> None:
     path.write_text(json.dumps({**found, "benches": ordered}, indent=1) + "\n")
 
 
-def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None) -> report.Document:
+def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None, note: str) -> report.Document:
     rounds = rounds or (bench.quick_rounds if surroundings.quick else bench.rounds)
     print(f"{bench.name}: {bench.about}, {rounds} rounds …", file=sys.stderr, flush=True)
     load = machine.load_average()
@@ -71,7 +70,7 @@ def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None) -> r
         "revision": machine.revision(),
         "quick": surroundings.quick,
         "load_average": [load, machine.load_average()],
-        "niceness": os.nice(0),
+        "note": note,
     }
     return {**report.document(bench, figures), **circumstances}
 
@@ -99,6 +98,9 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
     parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
 
     parser.add_argument("--peers", type=some_of(PEERS), metavar="NAMES", help=f"other systems too: {', '.join(PEERS)}")
+    parser.add_argument(
+        "--note", default="", metavar="TEXT", help="what belongs beside the figures; kept with them"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="keep all values here")
     return parser
 

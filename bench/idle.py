@@ -40,10 +40,9 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a supervisor and all below it have used."""
+    """Return the CPU seconds that a process and all below it have used, those that have ended included."""
     top = psutil.Process(pid)
-    times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+    return sum(sum(process.cpu_times()[:4]) for process in (top, *top.children(recursive=True)))
 
 
 def newest(client: MongoClient[Any]) -> Timestamp:
