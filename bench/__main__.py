@@ -98,9 +98,7 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
     parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
 
     parser.add_argument("--peers", type=some_of(PEERS), metavar="NAMES", help=f"other systems too: {', '.join(PEERS)}")
-    parser.add_argument(
-        "--note", default="", metavar="TEXT", help="what belongs beside the figures; kept with them"
-    )
+    parser.add_argument("--note", default="", metavar="TEXT", help="what belongs beside the figures; kept with them")
     parser.add_argument("--json", type=Path, metavar="PATH", help="keep all values here")
     return parser
 

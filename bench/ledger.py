@@ -17,7 +17,7 @@ from pymongo.write_concern import WriteConcern
 
 from supervisor.store import schema
 
-TOGETHER = 256
+TOGETHER = 1000
 LATER = datetime.now(UTC) + timedelta(days=1)
 Document = dict[str, Any]
 

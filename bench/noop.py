@@ -12,14 +12,11 @@ import psutil
 from pymongo import MongoClient
 
 from bench import work
-from bench.contenders import Contender, OurSupervisor, all_of
+from bench.contenders import Contender, OurSupervisor, PlainPool, all_of
 from bench.idle import cpu_s
 from bench.ledger import Ledger
 from bench.measuring import Bench, Figures, Ratio, Surroundings, alternating
 from bench.peers.running import Peer
-
-PEERS_JOBS = 1000
-"""A rate needs no more, and some would take minutes."""
 
 
 def measure(surroundings: Surroundings, rounds: int) -> Figures:
@@ -30,16 +27,23 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
         everybody = [*contenders, Ledger(client, surroundings.uri, "noop_ledger")]
         for number in range(rounds):
             for contender in alternating(everybody, number):
-                used, count = cpu_of(contender, mongod), min(jobs, PEERS_JOBS) if isinstance(contender, Peer) else jobs
+                count, used = count_for(contender, jobs), cpu_of(contender, mongod)
                 rate = count / contender.run(work.noop, [{"n": n} for n in range(count)])
                 figures.add(contender.name, rate, "jobs/s")
                 for name, seconds in cpu_of(contender, mongod).items():
-                    figures.add(f"{contender.name}, CPU of {name}", (seconds - used[name]) / jobs * 1e6, "µs/job")
+                    figures.add(f"{contender.name}, CPU of {name}", (seconds - used[name]) / count * 1e6, "µs/job")
     return figures
 
 
+def count_for(contender: Contender | Ledger, jobs: int) -> int:
+    """Return how many jobs make a rate: a few seconds of them."""
+    return jobs * 4 if isinstance(contender, PlainPool) else 1000 if isinstance(contender, Peer) else jobs
+
+
 def cpu_of(contender: Contender | Ledger, mongod: int) -> dict[str, float]:
-    """Return the CPU seconds so far of the processes that a supervisor's jobs need; of other contenders nothing."""
+    """Return the CPU seconds so far of the processes that our jobs need; of other contenders nothing."""
+    if isinstance(contender, Ledger):
+        return {"mongod": cpu_s(mongod)}
     if not isinstance(contender, OurSupervisor):
         return {}
     alone = sum(psutil.Process(contender.pid).cpu_times()[:2])
