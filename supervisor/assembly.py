@@ -105,7 +105,8 @@ class _Assembly:
         self.coroutines = LoopRunner(workspace, REGISTRY.handlers, REGISTRY.setups)
         self.recorder = Recorder(self.results)
         self.lease_keeper = LeaseKeeper(self.live, self.leases, self.recorder, self.owner)
-        self.wakeup = Wakeup(database, self.collection, self.random)
+        self.candidates = Candidates(database, self.collection)
+        self.wakeup = Wakeup(database, self.collection, self.random, look=self._look)
         identity = {**me, "version": __version__}
         self.heartbeat = Heartbeat(self.live, self.pool, self.coroutines, self.presence, identity)
         self.sizing = Sizing(self.live, self.pool, self.heartbeat.soon)
@@ -115,7 +116,7 @@ class _Assembly:
 
     def parts(self) -> Parts:
         database, manager = self.database, self.outlets.manager
-        candidates, counts = Candidates(database, self.collection), CountStore(database, self.collection)
+        counts = CountStore(database, self.collection)
         return Parts(
             live=self.live,
             pool=self.pool,
@@ -127,7 +128,7 @@ class _Assembly:
             controls=self.controls,
             sizing=self.sizing,
             draining=self.draining,
-            reaper=Reaper(self.live, self.leases, self.results, candidates, self.presence, self.random),
+            reaper=Reaper(self.live, self.leases, self.results, self.candidates, self.presence, self.random),
             batches=self.batches,
             retention=Retention(self.live, self.retention),
             scheduler=Scheduler(self.live, ScheduleStore(database, self.collection), self.random),
@@ -164,6 +165,9 @@ class _Assembly:
             )
             for executor, pulse in ((self.pool, pulse), (self.coroutines, Pulse()))
         )
+
+    async def _look(self) -> bool:
+        return await self.candidates.any_due(self.live.claimable())
 
     def _on_recorded(self, change: Transition) -> None:
         self.live.count(change)

@@ -66,7 +66,8 @@ class Dispatcher:
             self._pulse.beat()
             heard = self._wakeup.listen()
             if await self._has_free_place() and not await self._fill():
-                await self._wakeup.wait(heard)
+                while not await self._wakeup.wait(heard):
+                    self._pulse.beat()
             self._raise_bugs()
 
     async def close(self, within_s: float) -> None:

@@ -50,7 +50,7 @@ class Draining:
         """Carry out drains until cancelled."""
         while True:
             await self._ordered.wait()
-            async with self._live.claiming:  # a claim that is under way may still bring jobs
+            async with self._live.claiming.none():  # a claim that is under way may still bring jobs
                 self._say_drained()
             self._interrupt_overdue()
             await asyncio.sleep(STEP_S)

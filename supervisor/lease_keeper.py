@@ -52,7 +52,12 @@ class LeaseKeeper:
             group.create_task(self._watch_strays(), name="watch strays")
 
     async def _renew_for_ever(self) -> None:
+        begun = boot_time_s()
         while True:
+            if not self._live.executions:
+                await self._live.executions.some.wait()
+                begun = boot_time_s()
+            await self._until_due(begun)
             begun = boot_time_s()
             try:
                 await self.renew()
@@ -60,13 +65,18 @@ class LeaseKeeper:
                 log.warning("lease.renewal_failed", reason=first_line(error), jobs=len(self._live.executions))
                 self._live.outage.failed(error)
                 await asyncio.sleep(min(RETRY_EVERY_S, self._live.settings.lease.seconds / 8))
-            else:
-                await self._until_due(begun)
+                begun = -math.inf
 
     async def _until_due(self, begun: float) -> None:
-        """Wait for a quarter of the lease since `begun`, in steps, since an edit may shorten it meanwhile."""
-        while (left := begun + self._live.settings.lease.seconds / 4 - boot_time_s()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(min(left, STEP_S))
+        """Wait for a quarter of the lease since `begun`, while there is one to renew.
+
+        In steps, since an edit may shorten it meanwhile.
+        """
+        while self._live.executions:
+            left_s = begun + self._live.settings.lease.seconds / 4 - boot_time_s()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(min(left_s, STEP_S))
 
     async def renew(self) -> None:
         """Renew the leases of all executions in one write; stop the jobs whose lease is gone. Raises PyMongoError."""
@@ -84,6 +94,7 @@ class LeaseKeeper:
 
     async def _guard_for_ever(self) -> None:
         while True:
+            await self._live.executions.some.wait()
             await asyncio.sleep(GUARD_EVERY_S)
             self.guard(boot_time_s())
 
@@ -108,6 +119,7 @@ class LeaseKeeper:
 
     async def _watch_cancels(self) -> None:
         while True:
+            await self._live.executions.some.wait()
             await asyncio.sleep(CANCEL_EVERY_S)
             if self._live.executions:
                 try:
@@ -129,7 +141,7 @@ class LeaseKeeper:
 
     async def _give_back_strays(self) -> None:
         """Return jobs that were claimed in our name by a claim whose reply was lost."""
-        async with self._live.claiming:
+        async with self._live.claiming.none():
             known: list[Job] = [execution.claim.job for execution in self._live.executions]
             strays = await self._store.strays(known)
         for job, seat in strays:

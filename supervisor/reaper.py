@@ -32,7 +32,7 @@ from supervisor.store.retention import RetentionStore
 log = structlog.get_logger("supervisor.reaper")
 
 RETENTION_EVERY_S = 3600.0
-STEP_S = 0.5
+STEP_S = 2.0
 SWEEP_EVERY_ROUNDS = 12
 """The look for documents that no claim can meet reads the index of all pending jobs."""
 SILENT_S = 600.0
@@ -80,18 +80,22 @@ class Reaper:
     async def round(self) -> None:
         """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""
         self._rounds += 1
+        expired = await self._look_after() if await self._leases.anything_amiss() else []
+        if await self.believe_clock():  # asked last: the driver may have found `expired` on a new primary
+            await self._release(expired, "its lease expired", only_if_expired=True)
+        if self._rounds % SWEEP_EVERY_ROUNDS == 1:
+            await self._candidates.set_aside_unreachable()
+            await self._presence.forget_silent(SILENT_S)
+
+    async def _look_after(self) -> list[Orphan]:
+        """End what nobody can run or wants to, and return the jobs whose lease has expired."""
         await self._leases.set_aside_malformed()
         await self._leases.end_cancelled()
         held = [execution.claim.job for execution in self._live.executions]
         ours = {
             claim_key(job.id, job.token) for job in held
         }  # their outcome is being recorded, or the guard stops them
-        expired = [each for each in await self._leases.expired() if claim_key(each[0].id, each[0].token) not in ours]
-        if await self.believe_clock():  # asked last: the driver may have found `expired` on a new primary
-            await self._release(expired, "its lease expired", only_if_expired=True)
-        if self._rounds % SWEEP_EVERY_ROUNDS == 1:
-            await self._candidates.set_aside_unreachable()
-            await self._presence.forget_silent(SILENT_S)
+        return [each for each in await self._leases.expired() if claim_key(each[0].id, each[0].token) not in ours]
 
     async def believe_clock(self) -> bool:
         """Look at the primary; tell whether what its clock says of leases is true. Raises PyMongoError.

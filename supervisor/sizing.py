@@ -75,6 +75,8 @@ class Sizing:
         if not self.known.is_set():
             return
         workers, source = self._wanted()
+        if (workers, source) == (self._pool.desired, self._live.workers_from):
+            return  # the controls are read every few seconds, and mostly say what they said before
         if workers != self._pool.desired:
             log.info("pool.resized", old=self._pool.desired, new=workers, workers_from=source)
         self._live.workers_from = source

@@ -1,19 +1,20 @@
 """Knowing when to look: the change stream for speed, a jittered poll for certainty.
 
 A stream misses jobs that fall due by the clock, and falls silent without an error when replication stalls; so it only
-wakes, and the poll guarantees.
+wakes, and the poll guarantees. After a break it goes on where it was, from the token of what it saw last; a token that
+the database no longer knows is given up, and the look at every opening makes up for what no stream tells.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from supervisor.core.job import Status
 from supervisor.store.patience import first_line
@@ -22,6 +23,11 @@ log = structlog.get_logger("supervisor.wakeup")
 
 POLL_S = 1.0
 _REOPEN_S = 1.0
+_AWAIT_MS = 4000
+"""How long the database waits for a change before it answers that there is none: within the deadline of a call."""
+_LULL_S = 0.01
+_STEP_ASIDE_S = 0.001
+"""After a lull somebody waits for this job: whoever looks for it goes before the stream's next question."""
 MAY_BE_WORK: list[dict[str, Any]] = [
     {
         "$match": {
@@ -46,13 +52,20 @@ class Wakeup:
         random: Callable[[], float],
         changes: list[dict[str, Any]] = MAY_BE_WORK,
         poll_s: float = POLL_S,
+        look: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        """With `look`, a poll asks that first: whoever waits is told whether a closer look is worth it."""
         self._collection = database[collection]
         self._changes = changes
         self._poll_s = poll_s
+        self._look = look
+        self._poll_at = 0.0
+        """When the next poll is due, for all who wait; by the loop's clock."""
         self._random = random
         self._rung = asyncio.Event()
         self._rings = 0
+        self._seen: Any = None
+        """The resume token of what the stream has told last."""
 
     def ring(self) -> None:
         """Say that there may be something."""
@@ -69,13 +82,34 @@ class Wakeup:
         """Return what has rung so far; to be asked before looking."""
         return self._rings
 
-    async def wait(self, heard: int) -> None:
-        """Return when there may be something since `listen` said `heard`."""
-        if self._rings != heard:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._poll_s * (0.5 + self._random())):
-                await self._rung.wait()
+    async def wait(self, heard: int) -> bool:
+        """Return True when there may be something since `listen` said `heard`, False when a poll has found nothing."""
+        now = asyncio.get_running_loop().time()
+        if self._poll_at <= now:
+            self._poll_at = self._next_poll(now)
+        if self._rings == heard:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._poll_at):
+                    await self._rung.wait()
+        return self._rings != heard or await self._poll()
+
+    async def _poll(self) -> bool:
+        if self._look is None:
+            return True
+        now = asyncio.get_running_loop().time()
+        if self._poll_at > now:
+            return False  # somebody else who waits has asked, and would have rung
+        self._poll_at = self._next_poll(now)
+        try:
+            found = await self._look()
+        except PyMongoError:  # whoever looks closer will hear the same, and say so
+            found = True
+        if found:
+            self.ring()
+        return found
+
+    def _next_poll(self, now: float) -> float:
+        return now + self._poll_s * (0.5 + self._random())
 
     async def run(self) -> None:
         """Listen to the change stream until cancelled."""
@@ -83,12 +117,21 @@ class Wakeup:
             try:
                 await self._follow()
             except PyMongoError as error:
-                log.debug("wakeup.stream_ended", reason=first_line(error))
-            self.ring()  # what came in between, no stream will tell
+                log.debug("wakeup.stream_ended", reason=first_line(error), resumes=self._seen is not None)
+                if isinstance(error, OperationFailure):  # an answer, perhaps that it knows the token no more
+                    self._seen = None
             await asyncio.sleep(_REOPEN_S * (0.5 + self._random()))
 
     async def _follow(self) -> None:
-        async with await self._collection.watch(self._changes, max_await_time_ms=2000) as stream:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"max_await_time_ms": _AWAIT_MS, "start_after": self._seen}
+        async with await self._collection.watch(self._changes, **options) as stream:
+            self.ring()  # what came in between, a new stream does not tell
             while stream.alive:
-                if await stream.try_next() is not None:
+                asked_at = loop.time()
+                change = await stream.try_next()
+                self._seen = stream.resume_token
+                if change is not None:
                     self.ring()
+                    if loop.time() - asked_at > _LULL_S:
+                        await asyncio.sleep(_STEP_ASIDE_S)

@@ -1,8 +1,10 @@
-"""Claiming: taking the next pending jobs for several free slots, in three round trips.
+"""Claiming: taking the next pending jobs for several free slots, in three round trips; a lone one in two.
 
 1. *Candidates*: one aggregation lists the next due jobs in order (`supervisor.store.candidates`).
 2. *Take*: one bulk of conditional updates, each fenced by what was read, so that of two supervisors one wins.
 3. *Won*: one read of the taken jobs' payloads, as raw bytes that only a worker decodes.
+
+A lone job is what somebody waits for: it is taken and read at once, by one update that returns the document.
 
 Handlers with limits across machines take a look at their gates before, and reserve there what they take
 (`supervisor.store.gates`): three or four round trips more, for claims that meet such a handler only.
@@ -17,21 +19,26 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+import structlog
 from bson import BSON, ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo import UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, WriteConcernError
 
 from supervisor.codec import RAW
 from supervisor.core.gate import FleetLimits
 from supervisor.core.job import Job, Status
 from supervisor.store.candidates import Candidates, set_aside
 from supervisor.store.gates import Gate, GateStore
+from supervisor.store.patience import first_line
+
+log = structlog.get_logger("supervisor.store")
 
 Document = dict[str, Any]
 _EMPTY_DOCUMENT = BSON.encode({})
 _NO_LIMITS: Mapping[str, FleetLimits] = MappingProxyType({})
+_READ = {"lease.token": 1, "payload": 1}
 _AGAIN_S = 0.02
 """When to look again after somebody else was at a gate at the same time."""
 _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 11600, 11602, 13435, 13436}
@@ -102,12 +109,12 @@ class ClaimStore:
         admitted = await self._admit(_within(room, gates, candidates)[: len(seats)], gates)
         if not admitted:
             return []
-        taken = await self._take(admitted, seats, lease_s)
+        claims = await self._take(admitted, seats, lease_s)
         for gate in gates.values():
             if gate.limits.starts:
                 with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer
                     await self._gates.confirm(gate)
-        return [claim for claim in await self._won(taken) if claim]
+        return claims
 
     async def _admit(
         self, chosen: Sequence[Document], gates: Mapping[str, Gate]
@@ -129,32 +136,73 @@ class ClaimStore:
 
     async def _take(
         self, admitted: Sequence[tuple[Document, datetime | None]], seats: Sequence[Seat], lease_s: float
-    ) -> list[tuple[Job, Seat]]:
-        taken = [(_to_job(document), seat) for (document, _), seat in zip(admitted, seats, strict=False)]
-        updates = [
-            UpdateOne(_still_free(document, until), _take_pipeline(job, seat, self._owner, lease_s))
-            for (document, until), (job, seat) in zip(admitted, taken, strict=True)
-        ]
+    ) -> list[Claim]:
+        wanted = [_Take.of(*each, self._owner, lease_s) for each in zip(admitted, seats, strict=False)]
+        if len(wanted) == 1:
+            (take,) = wanted
+            try:
+                claim = await self._take_alone(take)
+            except WriteConcernError:
+                raise  # an election may undo the claim, and the next one would get the same token
+            except OperationFailure as error:  # a bulk tells whose fault it is: the document's or the database's
+                log.debug("claim.refused", job_id=str(take.job.id), reason=first_line(error))
+            else:
+                return [claim] if claim else []
+        await self._take_together(wanted)
+        return [claim for claim in await self._won(wanted) if claim]
+
+    async def _take_alone(self, take: _Take) -> Claim | None:
+        document = await self._raw_jobs.find_one_and_update(
+            take.free, take.update, _READ, return_document=ReturnDocument.AFTER
+        )
+        return take.claim(document)
+
+    async def _take_together(self, wanted: Sequence[_Take]) -> None:
         try:
-            await self._jobs.bulk_write(updates, ordered=False)
+            await self._jobs.bulk_write([UpdateOne(take.free, take.update) for take in wanted], ordered=False)
         except BulkWriteError as error:
             for failed in error.details["writeErrors"]:
                 if failed["code"] not in _PASSING:  # else it is just not ours, this time
-                    job_id, reason = taken[failed["index"]][0].id, f"cannot be claimed: {failed['errmsg']}"
-                    await set_aside(self._jobs, job_id, reason)
+                    reason = f"cannot be claimed: {failed['errmsg']}"
+                    await set_aside(self._jobs, wanted[failed["index"]].job.id, reason)
             if error.details["writeConcernErrors"]:
                 raise  # an election may undo the claims, and the next ones would get the same tokens
-        return taken
 
-    async def _won(self, taken: Sequence[tuple[Job, Seat]]) -> list[Claim | None]:
+    async def _won(self, wanted: Sequence[_Take]) -> list[Claim | None]:
         mine = {
-            "_id": {"$in": [job.id for job, _ in taken]},
+            "_id": {"$in": [take.job.id for take in wanted]},
             "status": Status.PROCESSING.value,
             "lease.supervisor": self._owner.supervisor,
         }
-        found = await self._raw_jobs.find(mine, {"lease.token": 1, "lease.slot": 1, "payload": 1}).to_list()
-        by_slot = {document["lease"]["slot"]: document for document in found}
-        return [_to_claim(job, seat, by_slot.get(seat.slot)) for job, seat in taken]
+        found = await self._raw_jobs.find(mine, _READ).to_list()
+        by_id = {_as_stored(document["_id"]): document for document in found}
+        return [take.claim(by_id.get(_as_stored(take.job.id))) for take in wanted]
+
+
+@dataclass(frozen=True)
+class _Take:
+    """A job to be taken for a seat: by which update, and what it must still look like for that."""
+
+    job: Job
+    seat: Seat
+    free: Document
+    update: list[Document]
+
+    @classmethod
+    def of(cls, admitted: tuple[Document, datetime | None], seat: Seat, owner: Owner, lease_s: float) -> _Take:
+        """Plan to take an admitted job."""
+        document, until = admitted
+        job = _to_job(document)
+        return cls(job, seat, _still_free(document, until), _take_pipeline(job, seat, owner, lease_s))
+
+    def claim(self, document: RawBSONDocument | None) -> Claim | None:
+        """Pair the job with its payload; None where another supervisor was faster."""
+        if document is None or document["lease"]["token"] != self.job.token:
+            return None
+        payload = document.get("payload")
+        return Claim(
+            self.job, self.seat, bytes(payload.raw) if isinstance(payload, RawBSONDocument) else _EMPTY_DOCUMENT
+        )
 
 
 def _within(room: Mapping[str, int], gates: Mapping[str, Gate], documents: Sequence[Document]) -> list[Document]:
@@ -225,17 +273,9 @@ def _take_pipeline(job: Job, seat: Seat, owner: Owner, lease_s: float) -> list[D
     return [{"$unset": ["lease", "progress"]}, {"$set": fields}]
 
 
-def _to_claim(job: Job, seat: Seat, document: RawBSONDocument | None) -> Claim | None:
-    """Pair a job with its payload; None where another supervisor was faster."""
-    if document is None or document["lease"]["token"] != job.token or not _is_same_id(document["_id"], job.id):
-        return None
-    payload = document.get("payload")
-    return Claim(job, seat, bytes(payload.raw) if isinstance(payload, RawBSONDocument) else _EMPTY_DOCUMENT)
-
-
-def _is_same_id(found: Any, wanted: Any) -> bool:
-    """Compare as stored: a raw document equals no dict, and NaN not even itself."""
-    return BSON.encode({"": found}) == BSON.encode({"": wanted})
+def _as_stored(job_id: Any) -> bytes:
+    """Return what ids are compared by: a raw document equals no dict, and NaN not even itself."""
+    return BSON.encode({"": job_id})
 
 
 def server_time_in(seconds: float) -> Document:

@@ -18,6 +18,18 @@ from supervisor.store.results import EXPIRED, fence
 
 _ORPHAN_FIELDS = ("handler", "attempt", "claims", "crashes", "max_attempts", "lease", "started_at", "cancel_requested")
 
+_MALFORMED: dict[str, Any] = {
+    "status": Status.PROCESSING.value,
+    "$or": [
+        {"lease": {"$type": "array"}},  # the tests below would be met by an element of it
+        {"lease.expires_at": {"$not": {"$type": "date"}}},
+        {"lease.token": {"$not": {"$type": ["int", "long"]}}},
+        {"lease.supervisor": {"$not": {"$type": "string"}}},
+    ],
+}
+_EXPIRED: dict[str, Any] = {"status": Status.PROCESSING.value, **EXPIRED}
+_CANCELLED: dict[str, Any] = {"status": Status.PENDING.value, "cancel_requested": True}
+
 
 class LeaseStore:
     """Renews and looks up leases, for one supervisor."""
@@ -60,6 +72,13 @@ class LeaseStore:
         hello = await self._jobs.database.client.admin.command("hello")
         return hello.get("electionId"), hello["localTime"].timestamp()
 
+    async def anything_amiss(self) -> bool:
+        """Tell in one round trip whether there is anything to do for `set_aside_malformed`, `end_cancelled`, `expired`.
+
+        Raises PyMongoError.
+        """
+        return await self._jobs.find_one({"$or": [_MALFORMED, _EXPIRED, _CANCELLED]}, {"_id": 1}) is not None
+
     async def expired(self, limit: int = 100) -> list[tuple[Job, Seat, Owner]]:
         """Return jobs whose lease has run out, whoever held it."""
         documents = await self._processing(EXPIRED, limit)
@@ -75,19 +94,9 @@ class LeaseStore:
 
         No supervisor wrote them, so none will ever end them.
         """
-        strange = {
-            "$or": [
-                {"lease": {"$type": "array"}},  # the tests below would be met by an element of it
-                {"lease.expires_at": {"$not": {"$type": "date"}}},
-                {"lease.token": {"$not": {"$type": ["int", "long"]}}},
-                {"lease.supervisor": {"$not": {"$type": "string"}}},
-            ]
-        }
         message = "lease: missing or malformed on a job that is `processing`; producers insert jobs as `pending`"
         error = describe(ErrorKind.INVALID, ErrorInfo(message))
-        return await end_all(
-            self._jobs, {"status": Status.PROCESSING.value, **strange}, Status.FAILED, error, ["lease"]
-        )
+        return await end_all(self._jobs, _MALFORMED, Status.FAILED, error, ["lease"])
 
     async def end_cancelled(self) -> int:
         """End pending jobs that somebody asked to cancel as `cancelled`; return how many there were.
@@ -95,8 +104,7 @@ class LeaseStore:
         A claim does that too, one by one, and only with a free slot and when they are due.
         """
         error = describe(ErrorKind.CANCELLED, ErrorInfo("cancelled before it ran"))
-        asked = {"status": Status.PENDING.value, "cancel_requested": True}
-        return await end_all(self._jobs, asked, Status.CANCELLED, error)
+        return await end_all(self._jobs, _CANCELLED, Status.CANCELLED, error)
 
     async def _mine(self, fields: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         filter_ = {"status": Status.PROCESSING.value, "lease.supervisor": self._owner.supervisor, **(more or {})}

@@ -3,6 +3,7 @@
 import pytest
 
 from supervisor.store import schema
+from supervisor.store.candidates import Candidates
 from tests.support.jobs import JOBS, connected
 
 
@@ -17,3 +18,8 @@ async def jobs(database):
     """The jobs collection, with its validator and its indexes."""
     await schema.ensure(database, JOBS)
     return database[JOBS]
+
+
+@pytest.fixture
+def candidates(database, jobs):
+    return Candidates(database, JOBS)

@@ -10,7 +10,6 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import PyMongoError
 
-from supervisor.store.candidates import Candidates
 from supervisor.store.claims import ClaimStore, Seat
 from tests.support.failpoints import failing
 from tests.support.jobs import (
@@ -38,11 +37,6 @@ FAR_DATE = DatetimeMS(8_640_000_000_000_000)
 @pytest.fixture
 def store(database, jobs):
     return ClaimStore(database, JOBS, OWNER)
-
-
-@pytest.fixture
-def candidates(database, jobs):
-    return Candidates(database, JOBS)
 
 
 @pytest.fixture
@@ -178,14 +172,17 @@ async def test_two_supervisors_never_share_a_job(jobs, store, rival):
         pytest.param({"status": "processing", "claims": 1, "lease": {"token": 1, "slot": 0}}, id="taken"),
     ],
 )
-async def test_a_job_that_changes_between_being_seen_and_being_taken_is_left_alone(jobs, store, candidates, meanwhile):
-    await jobs.insert_one(pending(_id=1))
-    (seen,) = await candidates.find(["count"], 8, 1024, {})
-    await jobs.update_one({}, {"$set": meanwhile})
-    before = await jobs.find_one({})
-    taken = await store._take([(seen, None)], seats(1), LEASE_S)
-    assert await store._won(taken) == [None]
-    assert await jobs.find_one({}) == before
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "with another"])
+async def test_a_job_that_changes_between_being_seen_and_being_taken_is_left_alone(
+    jobs, store, candidates, meanwhile, others
+):
+    await jobs.insert_many([pending(_id=n) for n in range(1 + others)])
+    seen = await candidates.find(["count"], 8, 1024, {})
+    await jobs.update_one({"_id": 0}, {"$set": meanwhile})
+    before = await jobs.find_one({"_id": 0})
+    claims = await store._take([(each, None) for each in seen], seats(1 + others), LEASE_S)
+    assert ids(claims) == [1][:others]
+    assert await jobs.find_one({"_id": 0}) == before
 
 
 @pytest.mark.parametrize("status", ["processing", "completed", "failed", "cancelled", "foo"])
@@ -572,13 +569,22 @@ async def test_where_there_is_room_for_it_the_reason_is_given(jobs, store):
 # trouble
 
 
-async def test_a_claim_that_no_majority_has_confirmed_starts_nothing(mongod, database, jobs, store):
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "with another"])
+async def test_a_claim_that_no_majority_has_confirmed_starts_nothing(mongod, database, jobs, store, others):
     """An election could undo it, and the next claim of the job would get the same token."""
-    await jobs.insert_one(pending(_id="job"))
+    await jobs.insert_many([pending() for _ in range(1 + others)])
     unconfirmed = {"code": 50, "codeName": "MaxTimeMSExpired", "errmsg": "operation exceeded time limit"}
     where = {"namespace": f"{database.name}.{JOBS}", "writeConcernError": unconfirmed}
-    with failing(mongod, ["update"], **where), pytest.raises(PyMongoError):
-        await claim_some(store, 1)
+    with failing(mongod, ["update", "findAndModify"], **where), pytest.raises(PyMongoError):
+        await claim_some(store, 1 + others)
+
+
+async def test_a_lone_claim_that_is_refused_is_tried_in_the_way_that_tells_whose_fault_it_was(
+    mongod, database, jobs, store
+):
+    await jobs.insert_one(pending(_id="job"))
+    with failing(mongod, ["findAndModify"], namespace=f"{database.name}.{JOBS}", errorCode=112):
+        assert ids(await claim_some(store, 1)) == ["job"]
 
 
 # speed

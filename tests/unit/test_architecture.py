@@ -172,6 +172,7 @@ DATABASE_EXCEPTIONS = {
     "supervisor.scheduler imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.supervisor imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,
+    "supervisor.wakeup imports pymongo.errors.OperationFailure": "an error reply may say that a token is gone",
     "supervisor.wakeup imports pymongo.asynchronous.database.AsyncDatabase": "a type; it watches the change stream",
     "supervisor.side_effects imports pymongo.asynchronous.database.AsyncDatabase": "a type; a queue works on it",
     "supervisor.web.asking imports pymongo": "a deadline for what a queue asks",
