@@ -72,7 +72,7 @@ def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None, note
         "load_average": [load, machine.load_average()],
         "note": note,
     }
-    return {**report.document(bench, figures), **circumstances}
+    return {**report.document(bench, figures, surroundings.peers), **circumstances}
 
 
 def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:

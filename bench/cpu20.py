@@ -9,7 +9,7 @@ from bench.measuring import Bench, Figures, Ratio, Surroundings, alternating
 
 def measure(surroundings: Surroundings, rounds: int) -> Figures:
     """Return the wall seconds of everybody."""
-    figures, jobs = Figures(), 200 if surroundings.quick else 500
+    figures, jobs = Figures(), 100 if surroundings.quick else 500
     with all_of(surroundings, "cpu20") as contenders:
         for number in range(rounds):
             for contender in alternating(contenders, number):

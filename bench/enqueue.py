@@ -50,4 +50,5 @@ BENCH = Bench(
     measure,
     ratios=(Ratio("enqueue_many", "insert_many", at_least=0.9), Ratio("enqueue", "insert_one")),
     rounds=3,
+    quick_rounds=1,
 )

@@ -22,7 +22,7 @@ SETTLE_S = 3
 
 def measure(surroundings: Surroundings, rounds: int) -> Figures:
     """Return CPU seconds and writes per minute."""
-    figures, seconds = Figures(), 10 if surroundings.quick else 60
+    figures, seconds = Figures(), 5 if surroundings.quick else 60
     with running(surroundings, "idle") as supervisor, MongoClient[Any](surroundings.uri) as client:
         with connected(surroundings.uri, "idle") as contender:
             contender.run(work.spins, [{"ms": 20}] * WORKERS)

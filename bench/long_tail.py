@@ -23,7 +23,7 @@ def adverse(long_jobs: int) -> list[dict[str, int]]:
 
 def measure(surroundings: Surroundings, rounds: int) -> Figures:
     """Return the makespan of everybody, and the ideal."""
-    figures, payloads = Figures(), adverse(6 if surroundings.quick else 14)
+    figures, payloads = Figures(), adverse(4 if surroundings.quick else 14)
     ideal = sum(payload["ms"] for payload in payloads) / 1000 / WORKERS
     with all_of(surroundings, "long_tail") as contenders:
         for number in range(rounds):

@@ -21,7 +21,7 @@ from bench.peers.running import Peer
 
 def measure(surroundings: Surroundings, rounds: int) -> Figures:
     """Return jobs per second of everybody, and the CPU time of a job of ours."""
-    figures, jobs = Figures(), 2000 if surroundings.quick else 5000
+    figures, jobs = Figures(), 1000 if surroundings.quick else 5000
     with all_of(surroundings, "noop") as contenders, MongoClient[Any](surroundings.uri) as client:
         mongod = client.admin.command("serverStatus")["pid"]
         everybody = [*contenders, Ledger(client, surroundings.uri, "noop_ledger")]

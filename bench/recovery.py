@@ -152,4 +152,5 @@ BENCH = Bench(
     ratios=(Ratio("crash", "crash, plain pool"),),
     rounds=10,
     quick_rounds=2,
+    in_quick=False,
 )

@@ -10,7 +10,7 @@ from bench.measuring import Bench, Figures, Ratio, spread
 Document = dict[str, Any]
 
 
-def document(bench: Bench, figures: Figures) -> Document:
+def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Document:
     """Return what is kept of a bench: every value of every round, and what is wanted."""
     wanted: Mapping[str, float] = {each.figure: each.at_most for each in bench.wanted}
     measured = {
@@ -19,12 +19,20 @@ def document(bench: Bench, figures: Figures) -> Document:
         for name, values in figures.values.items()
     }
     progress = [Ratio(each.replace("before", "ours"), each) for each in figures.values if each.startswith("before")]
+    others = [
+        Ratio(*(_instead(side, name) for side in (each.over, each.under))) for each in bench.ratios for name in peers
+    ]
     ratios = {
         ratio.name: {"values": [round(value, 4) for value in ratio.of(figures.values)], "wanted": ratio.wanted}
-        for ratio in (*bench.ratios, *progress)
-        if {ratio.over, ratio.under} <= set(figures.values)  # the quick run leaves some out
+        for ratio in (*bench.ratios, *progress, *others)
+        if {ratio.over, ratio.under} <= set(figures.values)  # not all of them take part in every run
     }
     return {"about": bench.about, "figures": measured, "ratios": ratios}
+
+
+def _instead(side: str, name: str) -> str:
+    """Return the same side of a ratio for another contender."""
+    return name if side == "ours" else side
 
 
 def table(benches: Mapping[str, Document]) -> str:

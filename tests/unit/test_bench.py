@@ -45,3 +45,11 @@ def test_the_long_tail_has_short_jobs_behind_every_long_one():
     long_ones = [position for position, ms in enumerate(jobs) if ms == max(jobs)]
     assert len(long_ones) == 5
     assert all(jobs[position + 1] == min(jobs) for position in long_ones)
+
+
+def test_a_peer_has_the_ratios_that_ours_has():
+    figures = Figures()
+    for name, seconds in (("raw", 1.0), ("ours", 1.25), ("rq", 2.0)):
+        figures.add(name, seconds, "s")
+    kept = report.document(Bench("x", "x", never, ratios=(Ratio("raw", "ours", at_least=0.95),)), figures, ["rq"])
+    assert kept["ratios"]["raw / rq"] == {"values": [0.5], "wanted": ""}
