@@ -22,7 +22,7 @@ COLOURS = {"ours": OURS, "raw": LIMIT, "ledger": LIMIT, "ideal": LIMIT}
 
 
 def comparable(bench: Mapping[str, Any]) -> Mapping[str, Document]:
-    """Return the figures that are in the unit of the first one, since only those can stand beside each other as bars."""
+    """Return the figures in the unit of the first one: only those can stand beside each other as bars."""
     figures: Mapping[str, Document] = bench["figures"]
     unit = next(iter(figures.values()))["unit"]
     return {name: figure for name, figure in figures.items() if figure["unit"] == unit}
