@@ -2,8 +2,8 @@
 
     python -m bench.producers [--jobs 100000] [--rounds 5] [--waits 50]
 
-- *bulk*: `Queue.enqueue_many`, with a registry that checks every payload, beside `insert_many` of the same documents on
-  the same collection (indexes and validator included, acknowledged by a majority). By turns, in one run.
+- *bulk*: `enqueue_many` of both queues, with a registry that checks every payload, beside one `insert_many` of the same
+  documents into the same collection (indexes and validator included, acknowledged by a majority). By turns, in one run.
 - *wait*: a job of 20 ms on an idle supervisor; how long after its recorded end (`finished_at`, on the same machine's
   clock) `Queue.wait` returns.
 
@@ -13,21 +13,26 @@ Prints medians, with the least and the most beside them.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
 from pydantic import BaseModel
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.write_concern import WriteConcern
 
+from bench.measuring import alternating
+from supervisor.client.async_queue import AsyncQueue
 from supervisor.client.queue import Queue
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.registry import HandlerSpec, Registry
+from supervisor.store import schema
 from tests.support.supervising import RunningSupervisor, configuration
 
 DATABASE = "bench_producers"
@@ -43,28 +48,73 @@ class Page(BaseModel):
     language: str = "en"
 
 
-def bulk(client: MongoClient[Document], count: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Return jobs per second of the raw driver and of ours, by turns."""
-    registry = Registry()
-    registry.add(HandlerSpec("page", print, Page, takes_context=False, module="bench"))
-    queue = Queue(client, DATABASE, registry=registry)
-    jobs = client[DATABASE].get_collection("jobs", write_concern=MAJORITY)
+def bulk(uri: str, count: int, rounds: int) -> dict[str, list[float]]:
+    """Return jobs per second of the raw driver and of both queues; who is first changes from round to round."""
     payloads: list[Document] = [{"path": f"/scans/{number}.pdf", "number": number} for number in range(count)]
-    raw, ours = [], []
-    for _ in range(rounds):
-        raw.append(count / _timed(lambda: insert_raw(jobs, payloads)))
-        jobs.delete_many({})
-        ours.append(count / _timed(lambda: queue.enqueue_many("page", payloads)))
-        jobs.delete_many({})
-    return raw, ours
+    contenders: dict[str, Callable[[str, list[Document]], float]] = {
+        "insert_many": with_the_driver,
+        "enqueue_many": with_a_queue,
+        "enqueue_many (async)": with_an_async_queue,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, seconds in alternating(list(contenders.items()), number):
+            prepare(uri)
+            rates[name].append(count / seconds(uri, payloads))
+    return rates
 
 
-def insert_raw(jobs: Any, payloads: list[Document]) -> None:
-    """Insert the same documents as fast as the driver can."""
-    for start in range(0, len(payloads), 1000):
-        part = payloads[start : start + 1000]
-        fresh = [{"_id": ObjectId(), "handler": "page", "payload": each, "status": "pending"} for each in part]
-        jobs.insert_many(fresh, ordered=False)
+def with_the_driver(uri: str, payloads: list[Document]) -> float:
+    """Insert the documents that a queue makes, in one call, as fast as the driver can; return the seconds."""
+    same = {"handler": "page", "status": "pending", "created_at": datetime.now(UTC)}
+    with MongoClient[Document](uri) as client:
+        jobs = client[DATABASE].get_collection("jobs", write_concern=MAJORITY)
+        client.admin.command("ping")
+        begun = time.monotonic()
+        jobs.insert_many([{"_id": ObjectId(), **same, "payload": each} for each in payloads], ordered=False)
+        return time.monotonic() - begun
+
+
+def with_a_queue(uri: str, payloads: list[Document]) -> float:
+    """Do the same with a `Queue` that checks every payload."""
+    with MongoClient[Document](uri) as client:
+        client.admin.command("ping")
+        queue = Queue(client, DATABASE, registry=registry())
+        begun = time.monotonic()
+        queue.enqueue_many("page", payloads)
+        return time.monotonic() - begun
+
+
+def with_an_async_queue(uri: str, payloads: list[Document]) -> float:
+    """Do the same with an `AsyncQueue`."""
+
+    async def enqueue() -> float:
+        async with AsyncMongoClient[Document](uri) as client:
+            await client.admin.command("ping")
+            queue = AsyncQueue(client, DATABASE, registry=registry())
+            begun = time.monotonic()
+            await queue.enqueue_many("page", payloads)
+            return time.monotonic() - begun
+
+    return asyncio.run(enqueue())
+
+
+def prepare(uri: str, database: str = DATABASE) -> None:
+    """Make the collection anew, with its indexes and its validator."""
+
+    async def make() -> None:
+        async with AsyncMongoClient[Document](uri) as client:
+            await client[database].drop_collection("jobs")
+            await schema.ensure(client[database], "jobs")
+
+    asyncio.run(make())
+
+
+def registry() -> Registry:
+    """Return a registry that checks the payload of every job."""
+    found = Registry()
+    found.add(HandlerSpec("page", print, Page, takes_context=False, module="bench"))
+    return found
 
 
 def waits(uri: str, folder: Path, count: int) -> list[float]:
@@ -82,12 +132,6 @@ def waits(uri: str, folder: Path, count: int) -> list[float]:
     return found
 
 
-def _timed(work: Callable[[], object]) -> float:
-    begun = time.monotonic()
-    work()
-    return time.monotonic() - begun
-
-
 def main() -> None:
     """Measure both and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,12 +141,12 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, EmbeddedMongo(Path(folder) / "db", 30) as mongo:
         late = waits(mongo.uri, Path(folder) / "supervisor", asked.waits)
-        with MongoClient[Document](mongo.uri, tz_aware=True) as client:
-            raw, ours = bulk(client, asked.jobs, asked.rounds)
+        rates = bulk(mongo.uri, asked.jobs, asked.rounds)
     print(f"{asked.jobs} jobs, median of {asked.rounds}:")
-    for name, rates in (("raw insert_many", raw), ("enqueue_many", ours)):
-        print(f"  {name:<16} {statistics.median(rates):>8.0f} jobs/s  ({min(rates):.0f} to {max(rates):.0f})")
-    print(f"  ratio            {statistics.median(ours) / statistics.median(raw):>8.2f}")
+    for name, found in rates.items():
+        ratio = statistics.median(each / raw for each, raw in zip(found, rates["insert_many"], strict=True))
+        rate = f"{statistics.median(found):>8.0f} jobs/s  ({min(found):.0f} to {max(found):.0f})"
+        print(f"  {name:<20} {rate}  {ratio:.2f} of insert_many")
     print(f"wait returns {statistics.median(late):.1f} ms after the end of a job of 20 ms (median of {len(late)}), "
           f"{min(late):.1f} to {max(late):.1f} ms")  # fmt: skip
 

@@ -16,7 +16,7 @@ from supervisor.cli.in_force import InForce
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, fail, warn
 from supervisor.cli.session import Session, handlers_of, pass_session
-from supervisor.client.documents import check_size
+from supervisor.client.documents import encoded_payload
 from supervisor.config.environment import read_environment
 from supervisor.config.file import parse_toml, read_text
 from supervisor.config.loading import DEFAULT_PATH
@@ -176,7 +176,7 @@ def _check_handlers(settings: Settings, findings: Findings) -> None:
 def _payload_problems(schedule: ScheduleSettings, registry: Registry, payload_kb: int) -> Iterator[str]:
     """What would fail at every run time, and nobody would be looking."""
     try:
-        check_size(schedule.payload, payload_kb)
+        encoded_payload(schedule.payload, payload_kb)
         if schedule.handler in registry.handlers:
             registry.get(schedule.handler).parse_payload(schedule.payload)
     except PayloadError as error:

@@ -20,7 +20,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from supervisor.client import batches, documents, storing
-from supervisor.client.calls import Call, Carrier, Seen, Sleep, Steps, answer_async, carry_out_async
+from supervisor.client.calls import Call, Carrier, InTurn, Seen, Sleep, Steps, answer_async, carry_out_async
 from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters
 from supervisor.client.operations import Handler, Operations, Payload
@@ -205,7 +205,7 @@ class AsyncQueue:
             carrier = Carrier(until_ended(job_id, lambda: self._operations.get(job_id, small=small), timeout_s))
             while (wanted := carrier.wanted) is not None:
                 match wanted:
-                    case Call():
+                    case Call() | InTurn():
                         await answer_async(self._database, carrier, wanted)
                     case Seen():
                         yield wanted.document

@@ -9,7 +9,9 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.client.calls import Steps, call
-from supervisor.client.operations import Made, Operations
+from supervisor.client.inserting import Made
+from supervisor.client.operations import Operations
+from supervisor.core import files
 from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
 from supervisor.core.job import ENDED, Status
 from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UnknownHandlerError, UsageError
@@ -30,27 +32,27 @@ def make(
 
     If the producer dies in between, the batch stays open, and never ends.
     """
-    documents = _checked(operations, batch_id, jobs)
-    fields: Document = {"collection": operations.jobs, "total": len(documents), "open": True}
+    made = _checked(operations, batch_id, jobs)
+    fields: Document = {"collection": operations.jobs, "total": len(made), "open": True}
     if on_end is not None:
         fields["on_end"] = _checked_end(operations, batch_id, on_end)
-        yield from operations.name_files([fields["on_end"]], session)
+        yield from operations.name_files([(fields["on_end"]["_id"], files.named_in(fields["on_end"]))], session)
     dated = {**{name: {"$literal": value} for name, value in fields.items()}, "created_at": "$$NOW"}
     new = {"_id": {"$eq": batch_id}, "created_at": {"$exists": False}}  # else the upsert would find one that is there
     try:
         yield call(COLLECTION, "update_one", new, [{"$set": dated}], upsert=True, session=session)
     except DuplicateKeyError:
         raise JobStateError(f"a batch with the id {str(batch_id)!r} exists already") from None
-    yield from operations.enqueue_many(documents, session)
+    yield from operations.enqueue_many(made, session)
     yield call(COLLECTION, "update_one", {"_id": {"$eq": batch_id}}, {"$set": {"open": False}}, session=session)
     return progress({**fields, "_id": batch_id}, {}, 0)
 
 
 def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> list[Made]:
-    now, made = datetime.now(UTC), []
+    now, made = datetime.now(UTC), list[Made]()
     for number, job in enumerate(jobs):
         try:
-            made.append(operations.checked_fields({**job, "batch_id": batch_id}, now))
+            made.append(Made.of(*operations.checked_fields({**job, "batch_id": batch_id}, now)))
         except (UsageError, PayloadError, UnknownHandlerError) as error:
             raise type(error)(f"jobs[{number}]: {error}") from None
     if not made:

@@ -5,13 +5,17 @@ An operation is a generator: it yields calls, is sent their answers (or thrown t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 Answer = TypeVar("Answer")
 Document = dict[str, Any]
@@ -41,7 +45,21 @@ class Seen:
     document: Document
 
 
-Steps = Generator[Call | Sleep | Seen, Any, Answer]
+@dataclass(frozen=True)
+class InTurn:
+    """Calls of which the next is taken, and sent, while the one before is under way.
+
+    The answer is a list of what came of each, which may be an error. After one that is no BulkWriteError no more are
+    made.
+    """
+
+    calls: Iterator[Call]
+    under_way: int
+    """How many at a time."""
+
+
+Wanted = Call | InTurn | Sleep | Seen
+Steps = Generator[Wanted, Any, Answer]
 _CURSORS = ("find", "aggregate")
 
 
@@ -63,7 +81,7 @@ class Carrier:
 
     def __init__(self, steps: Steps[Any]) -> None:
         self._steps = steps
-        self.wanted: Call | Sleep | Seen | None = None
+        self.wanted: Wanted | None = None
         self.result: Any = None
         self._go_on(lambda: next(steps))
 
@@ -75,7 +93,7 @@ class Carrier:
         """Hand in that the call failed."""
         self._go_on(lambda: self._steps.throw(error))
 
-    def _go_on(self, step: Callable[[], Call | Sleep | Seen]) -> None:
+    def _go_on(self, step: Callable[[], Wanted]) -> None:
         try:
             self.wanted = step()
         except StopIteration as done:
@@ -96,11 +114,11 @@ def carry_out(
                 carrier.answer(pause(wanted.seconds))
             case Seen():
                 carrier.answer(seen(wanted.document))
+            case InTurn():
+                carrier.answer(_make_in_turn(database, wanted))
             case Call():
                 try:
-                    answer = getattr(database[wanted.collection], wanted.method)(*wanted.arguments, **wanted.options)
-                    if wanted.method in _CURSORS:
-                        answer = answer.to_list()
+                    answer = _make(database, wanted)
                 except PyMongoError as error:
                     carrier.fail(error)
                 else:
@@ -116,21 +134,78 @@ async def carry_out_async(
     """Do the same without blocking the event loop, for an operation without pauses."""
     carrier = Carrier(steps)
     while (wanted := carrier.wanted) is not None:
-        assert isinstance(wanted, Call), "only a wait pauses"
+        assert isinstance(wanted, Call | InTurn), "only a wait pauses"
         await answer_async(database, carrier, wanted)
     result: Answer = carrier.result
     return result
 
 
-async def answer_async(database: AsyncDatabase[Document], carrier: Carrier, wanted: Call) -> None:
-    """Make one call and hand in what came of it."""
+async def answer_async(database: AsyncDatabase[Document], carrier: Carrier, wanted: Call | InTurn) -> None:
+    """Make one call, or several at the same time, and hand in what came of it."""
+    if isinstance(wanted, InTurn):
+        carrier.answer(await _make_in_turn_async(database, wanted))
+        return
+    answer = await _make_or_fail_async(database, wanted)
+    if isinstance(answer, PyMongoError):
+        carrier.fail(answer)
+    else:
+        carrier.answer(answer)
+
+
+def _make(database: Database[Document], wanted: Call) -> Any:
+    answer = getattr(database[wanted.collection], wanted.method)(*wanted.arguments, **wanted.options)
+    return answer.to_list() if wanted.method in _CURSORS else answer
+
+
+def _make_or_fail(database: Database[Document], wanted: Call) -> Any:
+    """Make a call; return its error instead of raising it."""
+    try:
+        return _make(database, wanted)
+    except PyMongoError as error:
+        return error
+
+
+def _make_in_turn(database: Database[Document], wanted: InTurn) -> list[Any]:
+    answers: list[Any] = []
+    sent: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(wanted.under_way) as threads:
+        for each in wanted.calls:
+            if len(sent) == wanted.under_way:
+                answers.append(sent.popleft().result())
+                if _ends_it(answers[-1]):
+                    break
+            # in a copy of our context: the deadline of `pymongo.timeout` is kept in it
+            sent.append(threads.submit(copy_context().run, _make_or_fail, database, each))
+        return [*answers, *(each.result() for each in sent)]
+
+
+async def _make_in_turn_async(database: AsyncDatabase[Document], wanted: InTurn) -> list[Any]:
+    answers: list[Any] = []
+    sent: deque[asyncio.Task[Any]] = deque()
+    try:
+        for each in wanted.calls:
+            if len(sent) == wanted.under_way:
+                answers.append(await sent[0])
+                sent.popleft()
+                if _ends_it(answers[-1]):
+                    break
+            sent.append(asyncio.create_task(_make_or_fail_async(database, each)))
+            await asyncio.sleep(0)  # it is sent before the next is made
+        return [*answers, *[await each for each in sent]]
+    finally:
+        for task in sent:
+            task.cancel()
+
+
+def _ends_it(answer: Any) -> bool:
+    return isinstance(answer, PyMongoError) and not isinstance(answer, BulkWriteError)
+
+
+async def _make_or_fail_async(database: AsyncDatabase[Document], wanted: Call) -> Any:
     try:
         answer = getattr(database[wanted.collection], wanted.method)(*wanted.arguments, **wanted.options)
         if wanted.method != "find":  # which only makes a cursor
             answer = await answer
-        if wanted.method in _CURSORS:
-            answer = await answer.to_list()
+        return await answer.to_list() if wanted.method in _CURSORS else answer
     except PyMongoError as error:
-        carrier.fail(error)
-    else:
-        carrier.answer(answer)
+        return error

@@ -105,11 +105,11 @@ def encoded(document: Mapping[str, Any], payload_kb: int) -> bytes:
     try:
         data = bson.encode(document)
     except _NOT_STORABLE:
-        check_size(document["payload"], payload_kb)
+        encoded_payload(document["payload"], payload_kb)
         _check_storable(document)
         raise
     if len(data) > payload_kb * 1024:  # else the payload alone is not larger either
-        check_size(document["payload"], payload_kb)
+        encoded_payload(document["payload"], payload_kb)
     return data
 
 
@@ -121,17 +121,18 @@ def _check_storable(document: Mapping[str, Any]) -> None:
             raise UsageError(f"{name}: cannot be stored: {error}") from None
 
 
-def check_size(payload: Mapping[str, Any], payload_kb: int) -> None:
-    """Raise PayloadError for a payload that BSON cannot hold, or that is larger than `payload_kb`."""
+def encoded_payload(payload: Mapping[str, Any], payload_kb: int) -> bytes:
+    """Return a payload as BSON; raises PayloadError if BSON cannot hold it, or if it is larger than `payload_kb`."""
     try:
-        size = len(bson.encode(payload))
+        data = bson.encode(payload)
     except _NOT_STORABLE as error:
         raise PayloadError(f"payload: cannot be stored: {error}") from None
-    if size > payload_kb * 1024:
+    if len(data) > payload_kb * 1024:
         raise PayloadTooLargeError(
-            f"payload: is {size / 1024:.0f} kB, must be at most {payload_kb} kB (limits.payload_kb); "
+            f"payload: is {len(data) / 1024:.0f} kB, must be at most {payload_kb} kB (limits.payload_kb); "
             "larger input belongs in a file"
         )
+    return data
 
 
 def check_payload(handler: str, payload: Mapping[str, Any], registry: Registry | None) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import NoneType
 from typing import Any, Protocol, TypeVar, cast
 
-from bson import ObjectId
-from bson.raw_bson import RawBSONDocument
 from pydantic import BaseModel
 from pymongo import UpdateMany
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError
 
-from supervisor.client import documents
+from supervisor.client import documents, inserting
 from supervisor.client.calls import Steps, call
 from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters, listing, order
+from supervisor.client.inserting import Alike, Made
 from supervisor.core import files
 from supervisor.core.batch import COLLECTION as BATCHES
 from supervisor.core.job import Status
@@ -27,8 +26,6 @@ from supervisor.store.presence import COLLECTION as SUPERVISORS
 
 Document = dict[str, Any]
 Documents = list[Document]
-Made = tuple[Document, bytes]
-"""A new job, and its BSON, which is made once."""
 Payload = Mapping[str, Any] | BaseModel | None
 Model_contra = TypeVar("Model_contra", contravariant=True)
 
@@ -40,9 +37,6 @@ class Handler(Protocol[Model_contra]):
         """Run the job."""
 
 
-CHUNK_JOBS, CHUNK_BYTES = 1000, 8 << 20
-"""Of one insert; it has to end within the deadline of a call."""
-_DUPLICATE_KEY = 11000
 _OPTIONS = ", ".join(sorted(JobOptions.__annotations__))
 
 
@@ -72,12 +66,15 @@ class Operations:
         """Return the document of a new job; raises UsageError, UnknownHandlerError or PayloadError."""
         return self._made(self.name_of(handler), payload, options, now)[0]
 
-    def _made(self, handler: str, payload: Payload, options: JobOptions, now: datetime) -> Made:
+    def _made(self, handler: str, payload: Payload, options: JobOptions, now: datetime) -> tuple[Document, bytes]:
         document = documents.job_document(handler, payload, options, now)
         return document, documents.check_job(document, self.registry, self.payload_kb)
 
-    def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> Made:
-        """Return the document of a job given as `{handler, payload, …}` with the producer's fields; raises the same."""
+    def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> tuple[Document, bytes]:
+        """Return the document of a job given as `{handler, payload, …}` with the producer's fields, and its BSON.
+
+        Raises the same.
+        """
         options = {("job_id" if name == "_id" else name): value for name, value in fields.items()}
         handler, payload = options.pop("handler", None), options.pop("payload", None)
         if not isinstance(handler, str):
@@ -90,66 +87,56 @@ class Operations:
 
     def checked_many(
         self, handler: str | Callable[..., Any], payloads: Iterable[Payload], options: JobOptions, now: datetime
-    ) -> list[Made]:
-        """Return the documents of jobs that differ in their payload only; a PayloadError names which is wrong."""
+    ) -> Iterable[Made]:
+        """Return jobs that differ in their payload only; a PayloadError names which is wrong."""
         for single in ("job_id", "unique_key"):
             if options.get(single) is not None:
                 raise UsageError(f"{single}: many jobs cannot have the same one")
-        name, made = self.name_of(handler), list[Made]()
+        name, checked = self.name_of(handler), list[bytes]()
         rest: Document = {}
         for number, payload in enumerate(payloads):
             try:
                 if not rest:  # what all have in common is checked once
-                    first = self._made(name, payload, options, now)
-                    rest = {field: value for field, value in first[0].items() if field not in ("_id", "payload")}
-                    made.append(first)
-                    continue
-                document = {**rest, "_id": ObjectId(), "payload": documents.plain_payload(payload)}
-                documents.check_payload(name, document["payload"], self.registry)
-                made.append((document, documents.encoded(document, self.payload_kb)))
+                    document, _ = self._made(name, payload, options, now)
+                    rest = {field: value for field, value in document.items() if field not in ("_id", "payload")}
+                plain = documents.plain_payload(payload)
+                documents.check_payload(name, plain, self.registry)
+                checked.append(documents.encoded_payload(plain, self.payload_kb))
             except PayloadError as error:
                 raise type(error)(f"payloads[{number}]: {error}") from None
-        return made
+        alike = Alike(rest, checked)
+        return alike.naming_files() or alike
 
     def enqueue(self, document: Document, session: Any = None) -> Steps[Any]:
         """Insert a job and return its id; raises JobStateError where its `unique_key` or id is taken."""
-        yield from self.name_files([document], session)
+        yield from self.name_files([(document["_id"], files.named_in(document))], session)
         try:
             yield call(self.jobs, "insert_one", document, session=session)
         except DuplicateKeyError as error:
             raise (yield from self.taken(error, document)) from None
         return document["_id"]
 
-    def enqueue_many(self, jobs: Sequence[Made], session: Any = None) -> Steps[list[Any]]:
+    def enqueue_many(self, jobs: Iterable[Made], session: Any = None) -> Steps[list[Any]]:
         """Insert jobs, in as few calls as the deadline of a call allows, and return their ids in order.
 
         Raises JobStateError where the id or the `unique_key` of some is taken; all others are inserted then.
         """
-        refused: list[Document] = []
-        for chunk in _chunks(jobs):
-            yield from self.name_files([job for job, _ in chunk], session)
-            encoded = [RawBSONDocument(data) for _, data in chunk]
-            try:
-                yield call(self.jobs, "insert_many", encoded, ordered=False, session=session)
-            except BulkWriteError as error:
-                failures = error.details["writeErrors"]
-                if error.details["writeConcernErrors"] or any(each["code"] != _DUPLICATE_KEY for each in failures):
-                    raise
-                refused += [chunk[failed["index"]][0] for failed in failures]
+        if isinstance(jobs, list):  # else they name no files
+            yield from self.name_files([(job.job_id, job.file_ids) for job in jobs], session)
+        ids, refused = yield from inserting.insert_many(self.jobs, jobs, session)
         if refused:
-            first, some = refused[0], f"{len(refused)} of {len(jobs)} jobs are there already and were not enqueued"
-            raise JobStateError(f"{some}; the first: {first.get('unique_key') or first['_id']}")
-        return [job["_id"] for job, _ in jobs]
+            raise inserting.taken(refused, len(ids))
+        return ids
 
-    def name_files(self, jobs: Sequence[Document], session: Any = None) -> Steps[None]:
-        """Let the files that jobs name belong to them; before the jobs are there, so that no file is ever without."""
-        naming = [
-            UpdateMany(*files.naming(file_ids, self.jobs, job["_id"]))
-            for job in jobs
-            if (file_ids := files.named_in(job))
-        ]
-        if naming:
-            yield call(FILES, "bulk_write", naming, ordered=False, session=session)
+    def name_files(self, jobs: Sequence[tuple[Any, Sequence[Any]]], session: Any = None) -> Steps[None]:
+        """Let files belong to jobs that name them, given as (id of the job, ids of the files).
+
+        Before the jobs are there, so that no file is ever without one.
+        """
+        naming = [UpdateMany(*files.naming(file_ids, self.jobs, job_id)) for job_id, file_ids in jobs if file_ids]
+        for start in range(0, len(naming), inserting.CHUNK_JOBS):
+            part = naming[start : start + inserting.CHUNK_JOBS]
+            yield call(FILES, "bulk_write", part, ordered=False, session=session)
 
     def get(self, job_id: Any, *, small: bool = False) -> Steps[Document]:
         """Return the document of a job, whole or, if `small`, as a listing has it; raises JobNotFoundError."""
@@ -247,17 +234,3 @@ class Operations:
         other = yield call(self.jobs, "find_one", active, {"_id": 1})
         found = f": {other['_id']}" if other else ""
         return JobStateError(f"a job with unique_key {key!r} is already pending or processing{found}")
-
-
-def _chunks(jobs: Iterable[Made]) -> Iterator[list[Made]]:
-    """Group jobs so that each group is inserted in one call."""
-    chunk: list[Made] = []
-    size = 0
-    for job, data in jobs:
-        if chunk and (len(chunk) >= CHUNK_JOBS or size + len(data) > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append((job, data))
-        size += len(data)
-    if chunk:
-        yield chunk

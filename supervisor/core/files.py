@@ -7,7 +7,7 @@ jobs may share the files of a database, so a file names its collection too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from supervisor.core.job import Job
@@ -29,7 +29,7 @@ def uploaded_to(collection: str, job_id: Any = None) -> dict[str, Any]:
     return {"collection": collection, "job_ids": [] if job_id is None else [job_id], "kind": UPLOAD}
 
 
-def naming(file_ids: list[Any], collection: str, job_id: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def naming(file_ids: Sequence[Any], collection: str, job_id: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the filter and the update that let these files belong to `job_id` too.
 
     To be made before the job is inserted: a file that is named and has no job is kept for a while.

@@ -8,6 +8,7 @@ import pytest
 from bson import ObjectId
 from pydantic import BaseModel
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import OperationFailure
 
 from supervisor import AsyncQueue, Queue
 from supervisor.client.documents import id_text
@@ -17,6 +18,7 @@ from supervisor.registry import HandlerSpec, Registry
 from supervisor.store.batches import BatchStore
 from supervisor.store.claims import ClaimStore
 from supervisor.store.results import ResultStore
+from tests.support.failpoints import failing
 from tests.support.jobs import JOBS, OWNER, claim_some, ended, raised, returned, room
 
 
@@ -166,11 +168,29 @@ async def test_an_upload_that_breaks_off_stores_nothing(mongo_uri, database, job
 
 
 async def test_many_are_inserted_in_order_with_the_same_options(queue, jobs, monkeypatch):
-    monkeypatch.setattr("supervisor.client.operations.CHUNK_JOBS", 7)
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 7)
     ids = await queue.enqueue_many("count", ({"path": str(number)} for number in range(20)), priority=2, group_key="g")
     found = {job["_id"]: job async for job in jobs.find()}
     assert [found[job_id]["payload"]["path"] for job_id in ids] == [str(number) for number in range(20)]
     assert {(job["priority"], job["group_key"], job["status"]) for job in found.values()} == {(2, "g", "pending")}
+
+
+async def test_of_many_those_that_are_there_already_are_refused_and_all_others_inserted(queue, jobs, monkeypatch):
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 3)
+    for key in ("1", "7"):
+        await queue.enqueue("count", {"path": key}, unique_key=key)
+    batch = [{"handler": "count", "payload": {"path": str(n)}, "unique_key": str(n)} for n in range(10)]
+    with pytest.raises(JobStateError, match="2 of 10 jobs are there already and were not enqueued; the first: 1"):
+        await queue.enqueue_batch(batch)
+    assert await jobs.distinct("unique_key") == [str(n) for n in range(10)]
+
+
+async def test_an_insert_that_fails_is_told_and_few_are_made_after_it(queue, jobs, mongod, monkeypatch):
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 2)
+    where = {"errorCode": 8000, "namespace": jobs.full_name}
+    with failing(mongod, ["insert"], {"skip": 2}, **where), pytest.raises(OperationFailure, match="failCommand"):
+        await queue.enqueue_many("count", [{"path": str(number)} for number in range(40)])
+    assert await jobs.count_documents({}) == 4
 
 
 async def test_one_wrong_payload_among_many_is_named_and_nothing_is_inserted(queue, jobs):
