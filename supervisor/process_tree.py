@@ -125,11 +125,9 @@ def footprint(pid: int) -> Footprint | None:
 
 
 def rss_mb(pid: int) -> float | None:
-    """Return the resident memory of one process in megabytes; None if it is gone, or `pid` is 0."""
-    try:
-        return round(psutil.Process(pid).memory_info().rss / _MB, 1) if pid else None
-    except psutil.Error:
-        return None
+    """Return the resident memory of one process in megabytes; None if it cannot be read, or `pid` is 0."""
+    fields = stat(pid) if pid else None
+    return None if fields is None else round(int(fields[_RSS]) * _PAGE / _MB, 1)
 
 
 _UTIME, _THREADS, _RSS = 11, 17, 21

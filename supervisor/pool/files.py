@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import ctypes
 import os
 import shutil
@@ -112,7 +113,8 @@ class SlotFiles:
 
     def make(self) -> None:
         """Make all of them anew, for a new worker. Raises OSError."""
-        shutil.rmtree(self.spool, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.spool)
         self.spool.mkdir(mode=0o700, parents=True)
         for file in (self.output, self.stacks, self.live_stacks):
             file.open()

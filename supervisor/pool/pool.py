@@ -21,6 +21,7 @@ from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
 from supervisor.pool import forkserver
 from supervisor.pool.attempt import JobListener, StopReason
+from supervisor.pool.descriptors import Descriptors
 from supervisor.pool.evidence import Witness
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.limits import PoolLimits
@@ -82,6 +83,7 @@ class WorkerPool:
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._spawning = asyncio.Lock()
         self._failed_starts = 0
+        self._descriptors = Descriptors()
         self._forkserver_pid = 0
         self._witness = Witness(self.report)
 
@@ -181,25 +183,23 @@ class WorkerPool:
 
         Raises WorkersCannotStartError if no worker ever starts.
         """
-        await asyncio.to_thread(self._start_forkserver)
+        self._forkserver_pid = await asyncio.to_thread(forkserver.ensure_running)
         try:
             async with asyncio.TaskGroup() as tending:
                 while True:
                     self._reconcile(tending)
-                    await self._resized.wait()
-                    self._resized.clear()
+                    await self._descriptors.until_worth_a_look(self._resized)
         finally:
             await asyncio.gather(*(entry.slot.end() for entry in self._slots.values()))
             self._slots.clear()
             # it ends by itself when we are gone, unless it hangs
             await asyncio.to_thread(process_tree.kill_tree, forkserver.process_id())
 
-    def _start_forkserver(self) -> None:
-        self._forkserver_pid = forkserver.ensure_running()
-
     def _reconcile(self, tending: asyncio.TaskGroup) -> None:
         table = {index: (entry.state, entry.retiring) for index, entry in self._slots.items()}
-        plan = plan_slots(0 if self._winding_down else self._desired, table)
+        has_worker = [entry.slot.alive for entry in self._slots.values() if not entry.retiring]
+        wanted = 0 if self._winding_down else self._descriptors.allow(self._desired, has_worker)
+        plan = plan_slots(wanted, table)
         for index in plan.retire:
             self._slots[index].retiring = True
             self._look_at(self._slots[index])

@@ -98,16 +98,17 @@ class WorkerSlot:
 
         `spawning` is held while there is a process whose id nobody knows yet.
         """
-        try:
-            self._files.make()
-        except OSError as error:
-            raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         self._newborn = WorkerProcess(self._plan(), self._workspace / obituaries.FOLDER, self._on_message)
         try:
+            self._files.make()
             await self._newborn.start(spawning, spawn_limit_s)
             self._worker, self.jobs_done, self.worn = self._newborn, 0, None
+        except OSError as error:
+            raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         finally:
             self._newborn = None
+            if self._worker is None:
+                self._files.remove()  # a slot that waits for its next try holds nothing
         return self._worker.greeting
 
     async def wait_for_death(self) -> None:

@@ -124,6 +124,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "a library has logged something, the database's driver perhaps",
         "library, message, error",
     ),
+    "pool.descriptors_short": (
+        "error",
+        "the limit of open files allows fewer workers than are wanted; the pool grows when it is raised",
+        "wanted, slots, limit, hint",
+    ),
     "pool.resized": ("info", "the wanted number of workers changed", "old, new, workers_from"),
     "question.unanswered": (
         "debug",

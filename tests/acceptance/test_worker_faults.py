@@ -184,19 +184,24 @@ def _slots(jobs: Jobs) -> list[str]:
     return [slot["state"] for slot in document["slots"]]
 
 
-def test_a_pool_that_runs_out_of_descriptors_works_with_the_slots_it_has(
+def test_a_pool_without_descriptors_to_spare_stays_small_until_there_are_more(
     start: StartSupervisor, mongo_uri: str, database_name: str
 ) -> None:
+    """It had grown into its last descriptor, and any call to the database or look into /proc could end it."""
     supervisor = start(pool={"workers": 2})
-    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (60, 60))
-    supervisor.edit("pool", workers=12)
-    supervisor.wait_for("worker.start_failed", timeout_s=30)
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (60, 4096))
+    supervisor.edit("pool", workers=6)
+    said = supervisor.wait_for("pool.descriptors_short", timeout_s=30)
+    assert (said["wanted"], said["slots"], said["limit"]) == (6, 2, 60)
     with jobs_in(mongo_uri, database_name) as jobs:
-        ids = [jobs.insert("ok") for _ in range(20)]
+        ids = [jobs.insert("ok") for _ in range(20)] + [jobs.insert("large", {"bytes": 300 * 1024}) for _ in range(4)]
         assert all(jobs.wait(job_id)["attempt"] == 1 for job_id in ids)
-        supervisor.edit("pool", workers=2)
-        assert jobs.run("ok")["crashes"] == 0
-    assert supervisor.process.poll() is None
+        until(lambda: _slots(jobs) == ["idle"] * 2, 20, "two slots, and no more of them")
+        assert psutil.Process(supervisor.pid).num_fds() < 60
+        resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+        until(lambda: _slots(jobs) == ["idle"] * 6, 60, "six slots once there is room")
+    assert len(supervisor.events("pool.descriptors_short")) == 1
+    assert not supervisor.events("worker.start_failed")
 
 
 def test_a_refused_fork_costs_no_job_its_life(start: StartSupervisor, mongo_uri: str, database_name: str) -> None:
