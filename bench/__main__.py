@@ -16,6 +16,7 @@ import importlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pymongo.errors import PyMongoError
@@ -54,7 +55,7 @@ def main() -> None:
 
 def _keep(path: Path, found: report.Document) -> None:
     """Write the values down; those of benches that did not run stay as they were kept before."""
-    kept = json.loads(path.read_text())["benches"] if path.exists() else {}
+    kept = _read(path)["benches"] if path.exists() else {}
     both = {**kept, **found["benches"]}
     ordered = {name: both[name] for name in NAMES if name in both}
     path.write_text(json.dumps({**found, "benches": ordered}, indent=1) + "\n")
@@ -75,6 +76,44 @@ def _measured(bench: Bench, surroundings: Surroundings, rounds: int | None, note
     return {**report.document(bench, figures, surroundings.peers), **circumstances}
 
 
+def some_of(allowed: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return what reads names separated by commas, and refuses others."""
+
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in allowed]:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (there are: {', '.join(allowed)})")
+        return names
+
+    return parse
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def file_to_keep(text: str) -> Path:
+    """Read a path that can be written later: a run takes minutes, and its end is too late to find out."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"{text} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        )
+    if path.exists() and "benches" not in _read(path):
+        raise argparse.ArgumentTypeError(f"{text} is there, and holds no results of this program")
+    return path
+
+
+def _read(path: Path) -> report.Document:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        return {}
+
+
 def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:<14}{bench.about}" for name, bench in benches.items())
     parser = argparse.ArgumentParser(
@@ -82,24 +121,16 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
         description=f"{__doc__}\nbenches:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-    def some_of(allowed: tuple[str, ...]):
-        def parse(text: str) -> list[str]:
-            names = text.split(",")
-            if unknown := [name for name in names if name not in allowed]:
-                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (there are: {', '.join(allowed)})")
-            return names
-
-        return parse
-
     parser.add_argument("--only", type=some_of(NAMES), metavar="NAMES", help="only these, separated by commas")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each (by itself: what each bench needs)")
+    parser.add_argument(
+        "--rounds", type=positive, metavar="N", help="rounds of each (by itself: what each bench needs)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds")
     parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
 
     parser.add_argument("--peers", type=some_of(PEERS), metavar="NAMES", help=f"other systems too: {', '.join(PEERS)}")
     parser.add_argument("--note", default="", metavar="TEXT", help="what belongs beside the figures; kept with them")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="keep all values here")
+    parser.add_argument("--json", type=file_to_keep, metavar="PATH", help="keep all values here")
     return parser
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from bench.measuring import Bench, Figures, Ratio, spread
 
 Document = dict[str, Any]
+LEDGER = "ledger"
+"""The limit of a queue in MongoDB, which is none of others."""
 
 
 def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Document:
@@ -20,7 +22,10 @@ def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Docum
     }
     progress = [Ratio(each.replace("before", "ours"), each) for each in figures.values if each.startswith("before")]
     others = [
-        Ratio(*(_instead(side, name) for side in (each.over, each.under))) for each in bench.ratios for name in peers
+        Ratio(*(_instead(side, name) for side in (each.over, each.under)))
+        for each in bench.ratios
+        for name in peers
+        if LEDGER not in (each.over, each.under)
     ]
     ratios = {
         ratio.name: {"values": [round(value, 4) for value in ratio.of(figures.values)], "wanted": ratio.wanted}

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,23 +30,19 @@ def redis(folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[str]:
     """Run a PostgreSQL with its defaults; return what to connect to. It refuses to run as root."""
-    initdb, port, data = Path(_program("initdb")), _free_port(), folder / "postgres"
-    data.mkdir()
-    other = []
-    if os.geteuid() == 0:
-        shutil.chown(data, "postgres", "postgres")
-        for parent in (folder, folder.parent):
-            parent.chmod(0o755)  # the other user has to get to its data
-        other = ["runuser", "-u", "postgres", "--"]
-    subprocess.run(
-        [*other, str(initdb), "--pgdata", str(data), "--auth", "trust", "--username", "bench"],
-        check=True,
-        capture_output=True,
-        cwd="/",
-    )
-    command = [*other, str(initdb.with_name("postgres")), "-D", str(data), "-p", str(port), "-k", ""]
-    with _running(command, folder / "postgres.log", port):
-        yield f"host=127.0.0.1 port={port} user=bench dbname=postgres"
+    initdb, port = Path(_program("initdb")), _free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-postgres-") as data:
+        other = []
+        if os.geteuid() == 0:
+            shutil.chown(data, "postgres", "postgres")
+            other = ["runuser", "-u", "postgres", "--"]
+        make = [*other, str(initdb), "--pgdata", data, "--auth", "trust", "--username", "bench"]
+        made = subprocess.run(make, check=False, capture_output=True, text=True, cwd="/")
+        if made.returncode:
+            raise BenchError(f"initdb: {made.stderr.strip()[-300:]}")
+        command = [*other, str(initdb.with_name("postgres")), "-D", data, "-p", str(port), "-k", ""]
+        with _running(command, folder / "postgres.log", port):
+            yield f"host=127.0.0.1 port={port} user=bench dbname=postgres"
 
 
 RUNNING = {"redis": redis, "postgres": postgres}

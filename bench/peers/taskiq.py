@@ -10,7 +10,8 @@ PACKAGES = ("taskiq==0.13.*", "taskiq-redis")
 SERVER = "redis"
 WORKER = "taskiq worker bench.peers.taskiq:broker --workers 2 --max-async-tasks 1 --max-prefetch 0"
 
-broker = RedisStreamBroker(noted.SERVER).with_result_backend(RedisAsyncResultBackend(noted.SERVER))
+# it reads 100 jobs at once by itself, which then wait for one worker while the other is idle
+broker = RedisStreamBroker(noted.SERVER, xread_count=1).with_result_backend(RedisAsyncResultBackend(noted.SERVER))
 _loop = asyncio.new_event_loop()
 
 

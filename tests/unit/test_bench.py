@@ -2,9 +2,20 @@
 
 import pytest
 
-from bench import report
+from bench import __main__ as command
+from bench import machine, report
 from bench.long_tail import adverse
-from bench.measuring import Bench, Figures, Ratio, Surroundings, Wanted, alternating, percentile
+from bench.measuring import (
+    Bench,
+    BenchError,
+    Figures,
+    Ratio,
+    Surroundings,
+    Wanted,
+    alternating,
+    checked_out,
+    percentile,
+)
 
 
 def never(_surroundings: Surroundings, _rounds: int) -> Figures:
@@ -53,3 +64,27 @@ def test_a_peer_has_the_ratios_that_ours_has():
         figures.add(name, seconds, "s")
     kept = report.document(Bench("x", "x", never, ratios=(Ratio("raw", "ours", at_least=0.95),)), figures, ["rq"])
     assert kept["ratios"]["raw / rq"] == {"values": [0.5], "wanted": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--only", "noop,warp"], "unknown: warp (there are: noop, cpu20, "),
+        (["--peers", "redis"], "unknown: redis (there are: celery, "),
+        (["--rounds", "0"], "'0' is no number of at least 1"),
+        (["--json", "/nowhere/at/all.json"], "there is no folder /nowhere/at"),
+        (["--json", "pyproject.toml"], "pyproject.toml is there, and holds no results of this program"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_runs(arguments, reason, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bench", *arguments])
+    monkeypatch.chdir(machine.ROOT)
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_an_unknown_revision_is_named(tmp_path):
+    with pytest.raises(BenchError, match="--before no-such-thing: .*no-such-thing"):
+        checked_out("no-such-thing", tmp_path)
