@@ -15,16 +15,14 @@ import argparse
 import importlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from bench import machine, report
+from bench import machine, report, systems
 from bench.measuring import Bench, BenchError, Surroundings, checked_out
 from bench.peers.running import NAMES as PEERS
-from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.errors import SupervisorError
 
 NAMES = (
@@ -40,13 +38,13 @@ def main() -> None:
     chosen = [
         benches[name] for name in asked.only or benches if asked.only or benches[name].in_quick or not asked.quick
     ]
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, EmbeddedMongo(Path(folder) / "db", 60) as mongo:
-        found: report.Document = {"machine": machine.describe(mongo.uri), "benches": {}}
-        before = checked_out(asked.before, Path(folder)) if asked.before else None
+    with systems.database() as (uri, folder):
+        found: report.Document = {"machine": machine.describe(uri), "benches": {}}
+        before = checked_out(asked.before, folder) if asked.before else None
         for bench in chosen:
-            place = Path(folder) / bench.name
+            place = folder / bench.name
             place.mkdir()
-            surroundings = Surroundings(mongo.uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
+            surroundings = Surroundings(uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
             found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds, asked.note)
     print(report.table(found["benches"]))
     if asked.json:
@@ -98,10 +96,10 @@ def positive(text: str) -> int:
 def file_to_keep(text: str) -> Path:
     """Read a path that can be written later: a run takes minutes, and its end is too late to find out."""
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"{text} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        )
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
     if path.exists() and "benches" not in _read(path):
         raise argparse.ArgumentTypeError(f"{text} is there, and holds no results of this program")
     return path
@@ -122,9 +120,7 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", type=some_of(NAMES), metavar="NAMES", help="only these, separated by commas")
-    parser.add_argument(
-        "--rounds", type=positive, metavar="N", help="rounds of each (by itself: what each bench needs)"
-    )
+    parser.add_argument("--rounds", type=positive, metavar="N", help="rounds of each; without it, what each needs")
     parser.add_argument("--quick", action="store_true", help="fewer jobs and rounds")
     parser.add_argument("--before", metavar="REVISION", help="measure this revision of the supervisor as well")
 

@@ -86,5 +86,5 @@ def test_a_wrong_argument_is_refused_before_anything_runs(arguments, reason, cap
 
 
 def test_an_unknown_revision_is_named(tmp_path):
-    with pytest.raises(BenchError, match="--before no-such-thing: .*no-such-thing"):
+    with pytest.raises(BenchError, match=r"--before no-such-thing: .*no-such-thing"):
         checked_out("no-such-thing", tmp_path)
