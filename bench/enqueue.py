@@ -1,6 +1,7 @@
 """Producing: in bulk beside the raw driver's `insert_many` of the same documents, and one by one.
 
-Both write to the same collection, indexes and validator included, and wait for a majority with its journal.
+Both write to the same collection, indexes and validator included, and wait for a majority with its journal. Peers
+enqueue one by one while their workers are held.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pymongo import MongoClient
 
 from bench import producers
 from bench.measuring import Bench, Figures, Ratio, Surroundings
+from bench.peers.running import peer
 
 ONE_BY_ONE = 300
 
@@ -26,6 +28,10 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
         for _ in range(rounds):
             for name, rate in zip(("insert_one", "enqueue"), one_by_one(client), strict=True):
                 figures.add(name, rate, "jobs/s")
+    for name in surroundings.peers:
+        with peer(name, surroundings.folder / name) as other:
+            for _ in range(rounds):
+                figures.add(name, ONE_BY_ONE / other.one_by_one(ONE_BY_ONE), "jobs/s")
     return figures
 
 

@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from bench import work
 from bench.contenders import WORKERS, connected, running
 from bench.measuring import Bench, Figures, Surroundings, Wanted
+from bench.peers.running import peer
 
 SETTLE_S = 3
 
@@ -36,6 +37,14 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
             figures.add("of one core", spent / seconds * 100, "%")
             figures.add("heartbeats", beats * 60 / seconds, "/min")
             figures.add("other writes", others * 60 / seconds, "/min")
+    for name in surroundings.peers:
+        with peer(name, surroundings.folder / name) as other:
+            other.run(work.spins, [{"ms": 20}] * WORKERS)
+            time.sleep(SETTLE_S)
+            for _ in range(rounds):
+                used = sum(map(cpu_s, other.pids))
+                time.sleep(seconds)
+                figures.add(f"{name}, CPU", (sum(map(cpu_s, other.pids)) - used) * 60 / seconds, "s/min")
     return figures
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from bench.measuring import Bench, Figures, Ratio, spread
 
 Document = dict[str, Any]
-LEDGER = "ledger"
-"""The limit of a queue in MongoDB, which is none of others."""
+OURS, LEDGER = "ours", "ledger"
+"""The ledger is the limit of a queue in MongoDB, and none of others."""
 
 
 def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Document:
@@ -21,12 +21,10 @@ def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Docum
         for name, values in figures.values.items()
     }
     progress = [Ratio(each.replace("before", "ours"), each) for each in figures.values if each.startswith("before")]
-    others = [
-        Ratio(*(_instead(side, name) for side in (each.over, each.under)))
-        for each in bench.ratios
-        for name in peers
-        if LEDGER not in (each.over, each.under)
+    against = [
+        each for each in bench.ratios if OURS in (each.over, each.under) and LEDGER not in (each.over, each.under)
     ]
+    others = [Ratio(_instead(each.over, peer), _instead(each.under, peer)) for each in against for peer in peers]
     ratios = {
         ratio.name: {"values": [round(value, 4) for value in ratio.of(figures.values)], "wanted": ratio.wanted}
         for ratio in (*bench.ratios, *progress, *others)
@@ -37,12 +35,13 @@ def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Docum
 
 def _instead(side: str, name: str) -> str:
     """Return the same side of a ratio for another contender."""
-    return name if side == "ours" else side
+    return name if side == OURS else side
 
 
 def table(benches: Mapping[str, Document]) -> str:
     """Return the table: for each bench its figures and ratios, as median (least to most)."""
-    lines = [f"{'bench':<12}{'figure':<32}{'median':>16}  {'least to most':<22}{'wanted':<10}"]
+    wide = 2 + max(len(row[0]) for bench in benches.values() for row in rows(bench))
+    lines = [f"{'bench':<12}{'figure':<{wide}}{'median':>16}  {'least to most':<22}{'wanted':<10}"]
     for name, bench in benches.items():
         lines.append("-" * len(lines[0]))
         for number, (figure, unit, values, wanted) in enumerate(rows(bench)):
@@ -50,7 +49,7 @@ def table(benches: Mapping[str, Document]) -> str:
             measured = f"{median} {unit}".rstrip()
             missed = " missed" if wanted and not holds(wanted, spread(values)[0]) else ""
             first = "" if number else name
-            lines.append(f"{first:<12}{figure:<32}{measured:>16}  {span:<22}{wanted:<7}{missed}".rstrip())
+            lines.append(f"{first:<12}{figure:<{wide}}{measured:>16}  {span:<22}{wanted:<7}{missed}".rstrip())
     return "\n".join(lines)
 
 

@@ -33,8 +33,12 @@ Document = dict[str, Any]
 class Peer:
     """See bench.contenders.Contender."""
 
-    def __init__(self, name: str, producer: subprocess.Popen[str], folder: Path) -> None:
+    def __init__(
+        self, name: str, producer: subprocess.Popen[str], workers: Sequence[subprocess.Popen[Any]], folder: Path
+    ) -> None:
         self.name = name
+        self.pids = [worker.pid for worker in workers]
+        """Its processes with everything below them: what is idle when there is nothing to do."""
         self._producer = producer
         self._folder = folder
         self._notes = folder / "notes"
@@ -59,6 +63,16 @@ class Peer:
         handed_in = self._enqueue("tells_its_start", [{}])["at"]
         ((started, _),) = self._ends("tells_its_start", seen, 1)
         return started - float(handed_in)
+
+    def one_by_one(self, count: int) -> float:
+        """Enqueue so many jobs one after the other, and return the seconds that took. The workers are held."""
+        self._runs += 1
+        release, seen = self._folder / f"release-{self._runs}", self._notes.stat().st_size
+        until(lambda: self._holds(release, seen), 60, f"both workers of {self.name} to be held")
+        seconds = self._enqueue("noop", [{}] * count)["seconds"]
+        release.touch()
+        self._ends("noop", seen, count)
+        return float(seconds)
 
     def _holds(self, release: Path, seen: int) -> bool:
         # one by one: a worker that fetches ahead could take both for itself
@@ -118,11 +132,13 @@ def peer(name: str, folder: Path) -> Iterator[Peer]:
             raise BenchError(f"{name}: {constants['PREPARE']} failed: {(folder / 'log').read_text()[-500:]}")
         pipes: Mapping[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         with contextlib.ExitStack() as stack:
-            for _ in range(WORKERS if constants.get("EACH") else 1):
-                stack.callback(_end, start(constants["WORKER"], stdout=log))
+            number = WORKERS if constants.get("EACH") else 1
+            workers = [start(constants["WORKER"], stdout=log) for _ in range(number)]
+            for worker in workers:
+                stack.callback(_end, worker)
             producer = start(f"python -m bench.peers.producer {name}", **pipes)
             stack.callback(_end, producer)
-            yield Peer(name, producer, folder)
+            yield Peer(name, producer, workers, folder)
 
 
 def literals(path: Path) -> Document:

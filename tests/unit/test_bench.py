@@ -62,8 +62,12 @@ def test_a_peer_has_the_ratios_that_ours_has():
     figures = Figures()
     for name, seconds in (("raw", 1.0), ("ours", 1.25), ("rq", 2.0)):
         figures.add(name, seconds, "s")
-    kept = report.document(Bench("x", "x", never, ratios=(Ratio("raw", "ours", at_least=0.95),)), figures, ["rq"])
-    assert kept["ratios"]["raw / rq"] == {"values": [0.5], "wanted": ""}
+    ratios = (Ratio("raw", "ours", at_least=0.95), Ratio("ours", "ledger"), Ratio("ours p50", "raw"))
+    kept = report.document(Bench("x", "x", never, ratios=ratios), figures, ["rq"])
+    assert kept["ratios"] == {
+        "raw / ours": {"values": [0.8], "wanted": ">= 0.95"},
+        "raw / rq": {"values": [0.5], "wanted": ""},
+    }
 
 
 @pytest.mark.parametrize(
