@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from supervisor.application import Supervisor
     from supervisor.client.async_queue import AsyncQueue
     from supervisor.client.queue import Queue
     from supervisor.context import AsyncJobContext, JobContext
@@ -21,6 +22,7 @@ __all__ = [
     "PermanentError",
     "Queue",
     "Retry",
+    "Supervisor",
     "describe_validation_error",
     "handler",
 ]
@@ -31,6 +33,7 @@ _HOMES = {
     "AsyncQueue": "supervisor.client.async_queue",
     "JobContext": "supervisor.context",
     "Queue": "supervisor.client.queue",
+    "Supervisor": "supervisor.application",
     "describe_validation_error": "supervisor.registry",
     "handler": "supervisor.registry",
 }

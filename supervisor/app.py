@@ -10,33 +10,36 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from pymongo.errors import PyMongoError
 
 from supervisor import logs, service_manager
 from supervisor.assembly import Database, Outlets, build
-from supervisor.cancelling import mend_wait_for
+from supervisor.cancelling import mend_driver, mend_wait_for
 from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
 from supervisor.config.not_in_force import keys_not_in_force
-from supervisor.config.settings import Settings
+from supervisor.config.settings import LogSettings, Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.embedded.mongo import EmbeddedMongo
-from supervisor.errors import SupervisorError
+from supervisor.engine import Engine
+from supervisor.errors import HandlerImportError, SupervisorError
 from supervisor.health_file import open_health_file
 from supervisor.limits import without_effect
-from supervisor.pool import forkserver
+from supervisor.pool.forkserver import OURS, ForkServer, fork_server
 from supervisor.registry import REGISTRY, import_modules
+from supervisor.service_manager import ServiceManager
 from supervisor.store import schema
 from supervisor.store.connection import connect
 from supervisor.store.patience import first_line
-from supervisor.supervisor import Supervisor
 from supervisor.workspace import open_workspace
 
 log = structlog.get_logger("supervisor")
 
 CLOSE_TIMEOUT_S = 2.0
+T = TypeVar("T")
 
 
 def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None) -> int:
@@ -45,34 +48,35 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     The caller goes on to `leave`. Raises SupervisorError where it cannot start: a database that is not reachable or
     not safe, workers that die.
     """
-    settings, environ = loaded.settings, dict(environ)  # `prepare` takes our variables out of the real one
+    settings, environ = loaded.settings, dict(environ)
+    for name in [name for name in os.environ if name.startswith(OURS)]:
+        del os.environ[name]  # else what a coroutine starts would inherit the database's password
     manager = service_manager.take(os.environ)
-    logs.configure(settings.log.level, settings.log.format)
+    _configure_logs(settings.log)
     mend_wait_for()
-    for warning in loaded.warnings:
-        log.warning("config.warning", reason=warning)
-    if keys := keys_not_in_force(settings):
-        log.warning("config.not_in_force", keys=keys)
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
-    for line in without_effect(REGISTRY.handlers, settings):
-        log.warning("config.warning", reason=line)
+    _warn(loaded)
     try:
         with (
             open_workspace() as workspace,
             open_health_file(environ) as health,
             _mongo_uri(settings, data_dir) as uri,
         ):
-            forkserver.prepare(settings, environ, workspace)
+            workers = fork_server(settings, os.environ, workspace)
             # not asyncio.run: its end waits for tasks of the driver's that may hang while the database is away
-            outlets = Outlets(manager, health, give_up=lambda: leave(1))
-            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workspace, outlets))
+            outlets = Outlets(manager, health, _configure_logs, give_up=lambda: leave(1))
+            asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workers, outlets))
     except SupervisorError:
         raise
     except Exception:
         log.exception("supervisor.failed", hint="this is a bug; running jobs are left to their leases")
         return 1
     return 0
+
+
+def _configure_logs(settings: LogSettings) -> None:
+    logs.configure(settings.level, settings.format)
 
 
 def leave(code: int) -> None:
@@ -97,17 +101,59 @@ async def _supervise(
     environ: Mapping[str, str],
     overrides: Overrides,
     uri: str,
-    workspace: Path,
+    workers: ForkServer,
     outlets: Outlets,
 ) -> None:
     settings = loaded.settings
     outlets.manager.status("waiting for the database")
     async with _database(settings, uri) as database:
         await _prepare_collection(database, settings.mongo.collection)
-        supervisor = await build(loaded, database, workspace, outlets)
-        supervisor.watcher = ConfigWatcher(loaded, supervisor.on_config, environ, overrides)
-        _install_signals(supervisor)
-        await supervisor.run()
+        engine = await build(loaded, database, workers, outlets)
+        engine.watcher = ConfigWatcher(loaded, engine.on_config, environ, overrides)
+        _install_signals(engine)
+        await engine.run()
+
+
+@contextlib.asynccontextmanager
+async def engine_of_application(
+    loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None
+) -> AsyncIterator[Engine]:
+    """Build an engine in a process that belongs to somebody else; run it to its end within the block.
+
+    No signal handlers, no change of the environment or of logging, no end of the process. Raises SupervisorError.
+    """
+    settings = loaded.settings
+    mend_driver()
+    with logs.adopted(), open_workspace() as workspace, open_health_file(environ) as health:
+        if failures := import_modules(settings.pool.modules):
+            raise HandlerImportError(f"module {failures[0].module} cannot be imported: {failures[0].reason}")
+        _warn(loaded)
+        async with _in_a_thread(_mongo_uri(settings, data_dir)) as uri, _database(settings, uri) as database:
+            await _prepare_collection(database, settings.mongo.collection)
+            workers = fork_server(settings, environ, workspace)
+            outlets = Outlets(ServiceManager(), health, lambda _: None, workers.end, gives_up_database=False)
+            engine = await build(loaded, database, workers, outlets)
+            if loaded.path is not None:
+                engine.watcher = ConfigWatcher(loaded, engine.on_config, environ, overrides)
+            yield engine
+
+
+def _warn(loaded: LoadedConfig) -> None:
+    """Say what is allowed in the configuration and yet likely to hurt, or does nothing."""
+    for warning in [*loaded.warnings, *without_effect(REGISTRY.handlers, loaded.settings)]:
+        log.warning("config.warning", reason=warning)
+    if keys := keys_not_in_force(loaded.settings):
+        log.warning("config.not_in_force", keys=keys)
+
+
+@contextlib.asynccontextmanager
+async def _in_a_thread(manager: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Enter and leave `manager` without holding up the event loop."""
+    value = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 @contextlib.asynccontextmanager
@@ -137,11 +183,11 @@ async def _prepare_collection(database: Database, collection: str) -> None:
         log.warning("database.not_prepared", reason=first_line(error), hint="run: python -m supervisor init")
 
 
-def _install_signals(supervisor: Supervisor) -> None:
+def _install_signals(engine: Engine) -> None:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, supervisor.stop)
-    loop.add_signal_handler(signal.SIGINT, supervisor.stop)
-    loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
-    loop.add_signal_handler(signal.SIGTTIN, supervisor.resize_by, 1)
-    loop.add_signal_handler(signal.SIGTTOU, supervisor.resize_by, -1)
-    loop.add_signal_handler(signal.SIGUSR1, supervisor.log_state)
+    loop.add_signal_handler(signal.SIGTERM, engine.stop)
+    loop.add_signal_handler(signal.SIGINT, engine.stop)
+    loop.add_signal_handler(signal.SIGHUP, engine.reload)
+    loop.add_signal_handler(signal.SIGTTIN, engine.resize_by, 1)
+    loop.add_signal_handler(signal.SIGTTOU, engine.resize_by, -1)
+    loop.add_signal_handler(signal.SIGUSR1, engine.log_state)

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -22,7 +21,7 @@ from pymongo.errors import PyMongoError
 from supervisor import __version__, host
 from supervisor.batches import Batches
 from supervisor.config.loading import LoadedConfig
-from supervisor.config.settings import Settings
+from supervisor.config.settings import LogSettings, Settings
 from supervisor.controls import POLL_S as CONTROLS_POLL_S
 from supervisor.controls import Controls, Heeders
 from supervisor.core.transitions import Transition
@@ -30,11 +29,14 @@ from supervisor.coroutines.runner import LoopRunner
 from supervisor.coroutines.watch import LoopWatch
 from supervisor.dispatcher import Dispatcher
 from supervisor.draining import Draining
+from supervisor.engine import Engine, Parts
 from supervisor.execution import Services
 from supervisor.health_file import HealthFile
 from supervisor.heartbeat import Heartbeat
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
+from supervisor.outage import Outage
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
 from supervisor.pulse import Pulse
@@ -58,7 +60,6 @@ from supervisor.store.presence import PresenceStore
 from supervisor.store.results import ResultStore
 from supervisor.store.retention import RetentionStore
 from supervisor.store.schedules import ScheduleStore
-from supervisor.supervisor import Parts, Supervisor
 from supervisor.wakeup import Wakeup
 
 log = structlog.get_logger("supervisor")
@@ -72,24 +73,27 @@ class Outlets:
 
     manager: ServiceManager
     health: HealthFile
+    configure_logs: Callable[[LogSettings], None]
     give_up: Callable[[], None]
     """Called in a thread when the event loop stands still and leases can no longer be kept."""
+    gives_up_database: bool = True
+    """Whether to end after `mongo.give_up_s`; not where nobody would start it again."""
 
 
-async def build(loaded: LoadedConfig, database: Database, workspace: Path, outlets: Outlets) -> Supervisor:
-    """Return a supervisor that is ready to run; what its dead predecessors on this host have left is given back."""
-    parts = _Assembly(loaded.settings, database, workspace, outlets).parts()
+async def build(loaded: LoadedConfig, database: Database, fork_server: ForkServer, outlets: Outlets) -> Engine:
+    """Return an engine that is ready to run; what its dead predecessors on this host have left is given back."""
+    parts = _Assembly(loaded.settings, database, fork_server, outlets).parts()
     log.info("supervisor.starting", id=parts.presence.supervisor, version=__version__, pid=os.getpid())
     with contextlib.suppress(PyMongoError):  # their leases expire in any case
         await parts.reaper.believe_clock()
         await parts.reaper.release_dead_predecessors(host.identity()["host"])
-    return Supervisor(parts, loaded)
+    return Engine(parts, loaded)
 
 
 class _Assembly:
     """The parts that other parts need, and how those are made of them."""
 
-    def __init__(self, settings: Settings, database: Database, workspace: Path, outlets: Outlets) -> None:
+    def __init__(self, settings: Settings, database: Database, fork_server: ForkServer, outlets: Outlets) -> None:
         self.database = database
         self.outlets = outlets
         self.collection = settings.mongo.collection
@@ -101,8 +105,10 @@ class _Assembly:
         self.presence = PresenceStore(database, self.owner.supervisor)
         self.retention = RetentionStore(database, self.collection)
         self.live = Live(settings, REGISTRY.handlers)
-        self.pool = WorkerPool(workspace, settings.pool.modules, PoolLimits(), self.random)
-        self.coroutines = LoopRunner(workspace, REGISTRY.handlers, REGISTRY.setups)
+        if not outlets.gives_up_database:
+            self.live.outage = Outage(settings.mongo.model_copy(update={"give_up_s": 0.0}))
+        self.pool = WorkerPool(fork_server, PoolLimits(), self.random)
+        self.coroutines = LoopRunner(fork_server.workspace, REGISTRY.handlers, REGISTRY.setups)
         self.recorder = Recorder(self.results)
         self.lease_keeper = LeaseKeeper(self.live, self.leases, self.recorder, self.owner)
         self.candidates = Candidates(database, self.collection)
@@ -137,6 +143,7 @@ class _Assembly:
             presence=self.presence,
             manager=manager,
             health=self.outlets.health,
+            configure_logs=self.outlets.configure_logs,
             status_line=StatusLine(self.live, self.pool, self.heartbeat, counts, manager),
         )
 

@@ -1,7 +1,7 @@
 """A drain of this host by a control: nothing is claimed, running jobs get their time, the rest is given back.
 
 The process stays, so that the drain can be ended from where it was begun. The end of the process has its own drain, in
-`Supervisor`.
+`Engine`.
 """
 
 from __future__ import annotations

@@ -40,6 +40,12 @@ class ConfigError(SupervisorError):
     exit_code = 2
 
 
+class HandlerImportError(SupervisorError):
+    """A module of handlers cannot be imported; an application is told so at its start."""
+
+    exit_code = 2
+
+
 class UnknownHandlerError(SupervisorError):
     """No registered handler has this name."""
 

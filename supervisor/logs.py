@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal, TextIO, cast
 
 import structlog
@@ -38,6 +39,35 @@ def configure(level: str, format_: Format, stream: TextIO | None = None, *, libr
     handler = logging.StreamHandler(stream) if libraries_as_text else _Forward()
     handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+@contextlib.contextmanager
+def adopted() -> Iterator[None]:
+    """Leave logging to the application around us: to its structlog, or else to the logger `supervisor` of `logging`."""
+    if structlog.is_configured():
+        yield
+        return
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            _as_line,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
+def _as_line(_logger: Any, _method: str, entry: structlog.typing.EventDict) -> str:
+    event, exception = entry.pop("event"), entry.pop("exception", "")
+    line = " ".join([str(event), *(f"{key}={value!r}" for key, value in entry.items())])
+    return f"{line}\n{exception}" if exception else line
 
 
 class _Forward(logging.Handler):

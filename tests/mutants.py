@@ -30,7 +30,7 @@ class Mutant:
 
 
 STOPPING, OUTCOMES = "tests/acceptance/test_stopping.py", "tests/acceptance/test_outcomes.py"
-SERVICE = "tests/acceptance/test_service_manager.py"
+SERVICE, COROUTINES = "tests/acceptance/test_service_manager.py", "tests/acceptance/test_coroutines.py"
 RESULTS, FAULTS = "tests/integration/test_results.py", "tests/acceptance/test_worker_faults.py"
 
 MUTANTS = (
@@ -142,9 +142,9 @@ MUTANTS = (
     Mutant(
         "the one reader of a worker's exit code",
         "supervisor/pool/context.py",
-        "    Process = _Process\n",
-        "",
-        "tests/integration/test_exit_codes.py",
+        "        with self._reading:\n",
+        "        if True:\n",
+        "tests/integration/test_exit_codes.py::test_an_exit_code_is_right_or_known_to_be_unknown",
     ),
     Mutant(
         "the name of the job on a stop order",
@@ -182,6 +182,50 @@ MUTANTS = (
         '"tick": {"$eq": seen.tick}, ',
         "",
         "tests/integration/test_schedules.py::test_who_is_slow_does_not_make_a_job_again_that_has_run_and_been_deleted",
+    ),
+    Mutant(
+        "the reason that a coroutine is cancelled for",
+        "supervisor/coroutines/orders.py",
+        "error if reason is None else ORDERS[reason](*error.args)",
+        "error",
+        "tests/unit/test_coroutines.py::test_an_order_is_raised_as_what_it_is_and_as_a_cancellation",
+    ),
+    Mutant(
+        "the time limit of a coroutine that was blocking",
+        "supervisor/coroutines/attempt.py",
+        "return over_s if over_s > self._means.limits.kill_grace_s else 0.0",
+        "return 0.0",
+        f"{COROUTINES}::test_a_blocking_call_is_named_with_its_place_and_does_not_outwit_the_time_limit",
+    ),
+    Mutant(
+        "the repeated order to a coroutine that ignores it",
+        "supervisor/coroutines/attempt.py",
+        "        self._set_timer(max(self._means.limits.kill_grace_s, INSIST_EVERY_S), self._insist)\n",
+        "",
+        f"{COROUTINES}::test_what_ignores_the_order_to_stop_keeps_its_lease_until_it_has_ended",
+    ),
+    Mutant(
+        "the end of workers while the event loop stands still",
+        "supervisor/coroutines/watch.py",
+        "                self._give_up()\n",
+        "",
+        "tests/acceptance/test_application.py::"
+        "test_an_application_that_is_blocked_until_leases_end_loses_its_workers_and_goes_on",
+    ),
+    Mutant(
+        "the password left out of what workers inherit",
+        "supervisor/pool/forkserver.py",
+        " if not name.startswith(OURS)",
+        "",
+        "tests/acceptance/test_application.py::test_workers_of_an_application_are_like_others_and_end_with_it",
+    ),
+    Mutant(
+        "the main program left out of workers",
+        "supervisor/pool/context.py",
+        "            preparation.pop(main, None)\n",
+        "            preparation.get(main)\n",
+        "tests/integration/test_supervisor_in_a_program.py::"
+        "test_supervisors_come_and_go_in_one_process_and_leave_it_as_it_was",
     ),
 )
 

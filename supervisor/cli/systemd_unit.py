@@ -62,7 +62,7 @@ def systemd_unit(
     database = _database(session, loaded, name, user)
     files = (loaded.path, database if database == session.data_dir else None)
     places = installation.places(*files)
-    from supervisor.supervisor import stop_limit_s  # noqa: PLC0415 - the whole engine
+    from supervisor.engine import stop_limit_s  # noqa: PLC0415 - the whole engine
 
     service = Service(
         name=name,

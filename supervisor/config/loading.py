@@ -24,14 +24,18 @@ from supervisor.config.settings import Settings
 from supervisor.errors import ConfigError
 
 DEFAULT_PATH = Path("config.toml")
+IN_CODE = "Supervisor("
+"""How the names of what an application sets begin."""
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line sets; None leaves a key to the environment and the file."""
+    """What the command line sets, or an application; None leaves a key to the environment and the file."""
 
     workers: int | None = None
     mongo_uri: str | None = None
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    """An application's own, as in the file: `{"pool": {"workers": 0}}`."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,15 @@ def _flags(overrides: Overrides) -> tuple[dict[str, Any], dict[KeyPath, str]]:
     if overrides.mongo_uri is not None:
         layer["mongo"] = {"uri": overrides.mongo_uri}
         names["mongo", "uri"] = "--mongo"
-    return layer, names
+    for table, keys in overrides.tables.items():
+        name = f"{IN_CODE}{table}=…)"
+        names |= {(table, str(key)): name for key in keys} if isinstance(keys, Mapping) else {(table,): name}
+    return _merge(layer, {table: _plain(keys) for table, keys in overrides.tables.items()}), names
+
+
+def _plain(value: Any) -> Any:
+    """Return tables of any kind as dicts, which is what they are merged as."""
+    return {str(key): _plain(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,6 +148,8 @@ def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> Orig
     name = next((name for known, name in sources.items() if known[: len(path)] == path), None)
     if name is None:
         return Origin("file")
+    if name.startswith(IN_CODE):
+        return Origin("code", name)
     return Origin("flag" if name.startswith("--") else "environment", name)
 
 

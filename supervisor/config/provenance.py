@@ -19,7 +19,7 @@ HIDDEN = "***"
 
 @dataclass(frozen=True)
 class Origin:
-    """What set a key: "default", "file", "environment" or "flag", and the name of the variable or flag, if any."""
+    """What set a key: "default", "file", "environment", "flag" or "code", and the name of what set it, if any."""
 
     kind: str = "default"
     name: str = ""

@@ -39,6 +39,8 @@ log = structlog.get_logger("supervisor.coroutines")
 
 SLOW_STEP_S = 0.1
 """For the event loop, and everybody in it, a long time."""
+EVERY_LEVEL = structlog.make_filtering_bound_logger(0)
+"""Of `job.log`, whatever an application has made of structlog."""
 INSIST_EVERY_S = 1.0
 """At most so often a coroutine that ignores its order is cancelled again."""
 
@@ -168,7 +170,7 @@ class CoroutineAttempt:
             token=call.token,
             link=self._link,
             settings=MappingProxyType(call.settings),
-            log=job_log(self.output.add, lambda message: listener.on_log(message["log"])),
+            log=job_log(self.output.add, lambda message: listener.on_log(message["log"]), EVERY_LEVEL),
             ends_at=self.started_at + call.timeout_s,
         )
 

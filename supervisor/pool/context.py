@@ -1,20 +1,24 @@
 """The context of our executors: what crosses from a worker to the supervisor is not trusted, and not lost.
 
-`SafeContext` differs from the standard forkserver context in two things. The reader of a result queue refuses to
-unpickle anything but the executor's own three envelope classes, so that no worker can run code in the supervisor. And
-a worker's exit code is read once, whoever asks first, and known to be unknown when the fork server could not tell it.
+`SafeContext` differs from the standard forkserver context in this. The reader of a result queue refuses to unpickle
+anything but the executor's own three envelope classes, so that no worker can run code in the supervisor. A worker's
+exit code is read once, whoever asks first, and known to be unknown when the fork server could not tell it. Its
+processes come from a fork server of our own, and do not import the program that the supervisor runs in.
 
 Every worker imports this module, since its queues were made here: it must stay as cheap as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
 import threading
-from multiprocessing import connection, context, forkserver, popen_forkserver, process, queues, reduction
+from multiprocessing import connection, context, forkserver, popen_forkserver, queues, reduction, spawn, util
 from typing import Any
+
+from supervisor.pool.forkserver import ForkServer
 
 MAX_MESSAGE_BYTES = 1 << 20
 """An outcome is at most 16 KiB; whatever is larger than this was not written by our code."""
@@ -65,19 +69,46 @@ class _Popen(popen_forkserver.Popen):
     of an executor joins its own. The second to read finds the pipe at its end, and overwrites the exit code with 255.
     """
 
-    def __init__(self, process_obj: process.BaseProcess) -> None:
+    def __init__(self, process_obj: _Process) -> None:
         self._reading = threading.Lock()
         self.untold = False
         """The fork server ended without a word about this process."""
         super().__init__(process_obj)
 
-    def _launch(self, process_obj: process.BaseProcess) -> None:
+    def _launch(self, process_obj: _Process) -> None:
+        server = process_obj.server
+        assert server is not None, "a worker comes from a fork server"
+        process_obj._config["tempdir"] = str(server.workspace)  # type: ignore[attr-defined]  # noqa: SLF001
+        what_to_run = self._pickled(process_obj)
+        self.sentinel, data_w = server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
         try:
-            super()._launch(process_obj)  # type: ignore[misc]
-        except BrokenPipeError:  # nobody reads what to run: the answer is there already
-            self.pid = forkserver.read_signed(self.sentinel)
+            parent_w = os.dup(data_w)  # the worker's sentinel of its parent: it closes when we end
+        except OSError:  # no descriptor left; the newborn finds nothing to run
+            util.close_fds(self.sentinel, data_w)  # type: ignore[attr-defined]
+            raise
+        self.finalizer = util.Finalize(self, util.close_fds, (parent_w, self.sentinel))  # type: ignore[attr-defined]
+        # where nobody reads what to run, the answer is there already
+        with contextlib.suppress(BrokenPipeError), os.fdopen(data_w, "wb") as data:
+            data.write(what_to_run)
+        self.pid = forkserver.read_signed(self.sentinel)
         if self.pid < 0:  # see supervisor.worker.forks
             raise OSError(-self.pid, f"no process can be started: {os.strerror(-self.pid)}")
+
+    def _pickled(self, process_obj: _Process) -> bytes:
+        """Return the process as its fork reads it, after what it is to prepare: not the main program, an application's
+        perhaps, which every worker would import.
+        """
+        preparation = spawn.get_preparation_data(process_obj.name)
+        for main in ("init_main_from_name", "init_main_from_path"):
+            preparation.pop(main, None)
+        buffer = io.BytesIO()
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(preparation, buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            context.set_spawning_popen(None)
+        return buffer.getvalue()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, negative for a signal; None while it runs, unless `flag` says to wait."""
@@ -98,15 +129,28 @@ def _exit_code(sentinel: int) -> tuple[bool, int]:
 
 
 class _Process(context.ForkServerProcess):
+    server: ForkServer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the fork server here: it is the supervisor's."""
+        return {name: value for name, value in self.__dict__.items() if name != "server"}
+
     @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> _Popen:  # noqa: N802 - the name that multiprocessing gives it
+    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 - the name that multiprocessing gives it
         return _Popen(process_obj)
 
 
 class SafeContext(context.ForkServerContext):
     """The forkserver context with a result queue that does not trust its workers, and reliable exit codes."""
 
-    Process = _Process
+    def __init__(self, server: ForkServer) -> None:
+        super().__init__()
+        self._server = server
+
+    def Process(self, *args: Any, **options: Any) -> _Process:  # type: ignore[override]  # noqa: N802 - as below
+        made = _Process(*args, **options)
+        made.server = self._server
+        return made
 
     def SimpleQueue(self) -> Any:  # noqa: N802 - the name that multiprocessing gives it
         return _ResultQueue(ctx=self.get_context())

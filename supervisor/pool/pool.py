@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
@@ -19,10 +18,10 @@ from supervisor import process_tree
 from supervisor.core.outcome import AnyOutcome
 from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
-from supervisor.pool import forkserver
 from supervisor.pool.attempt import JobListener, StopReason
 from supervisor.pool.descriptors import Descriptors
 from supervisor.pool.evidence import Witness
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
@@ -66,15 +65,12 @@ class _Entry:
 class WorkerPool:
     """Owns the slot table. `run` is its life; the other methods may be called while it runs."""
 
-    def __init__(
-        self, workspace: Path, modules: tuple[str, ...], limits: PoolLimits, random: Callable[[], float]
-    ) -> None:
+    def __init__(self, fork_server: ForkServer, limits: PoolLimits, random: Callable[[], float]) -> None:
         self.limits = limits
         self.changed = asyncio.Event()
         """Set when a slot becomes free; who waits clears it."""
         self.first_worker_ready = asyncio.Event()
-        self._workspace = workspace
-        self._modules = modules
+        self._fork_server = fork_server
         self._random = random
         self._desired = 0
         self._winding_down = False
@@ -84,7 +80,6 @@ class WorkerPool:
         self._spawning = asyncio.Lock()
         self._failed_starts = 0
         self._descriptors = Descriptors()
-        self._forkserver_pid = 0
         self._witness = Witness(self.report)
 
     @property
@@ -183,7 +178,6 @@ class WorkerPool:
 
         Raises WorkersCannotStartError if no worker ever starts.
         """
-        self._forkserver_pid = await asyncio.to_thread(forkserver.ensure_running)
         try:
             async with asyncio.TaskGroup() as tending:
                 while True:
@@ -192,8 +186,7 @@ class WorkerPool:
         finally:
             await asyncio.gather(*(entry.slot.end() for entry in self._slots.values()))
             self._slots.clear()
-            # it ends by itself when we are gone, unless it hangs
-            await asyncio.to_thread(process_tree.kill_tree, forkserver.process_id())
+            await asyncio.to_thread(self._fork_server.end)
 
     def _reconcile(self, tending: asyncio.TaskGroup) -> None:
         table = {index: (entry.state, entry.retiring) for index, entry in self._slots.items()}
@@ -207,7 +200,7 @@ class WorkerPool:
             self._slots[index].retiring = False
             self._look_at(self._slots[index])
         for index in plan.open:
-            entry = _Entry(WorkerSlot(index, self._workspace, self._modules))
+            entry = _Entry(WorkerSlot(index, self._fork_server))
             self._slots[index] = entry
             tending.create_task(self._tend(entry), name=f"slot {index}")
 
@@ -228,7 +221,7 @@ class WorkerPool:
         entry.enter(SlotState.STARTING)
         try:
             async with self._starting:
-                self._forkserver_pid = await asyncio.to_thread(forkserver.ensure_running)
+                await asyncio.to_thread(self._fork_server.ensure_running)
                 greeting = await entry.slot.start(self._spawning, self._spawn_limit_s())
         except (WorkerStartError, OSError, RuntimeError) as error:  # no process, thread or descriptor to be had
             await self._back_off(entry, str(error))
@@ -317,4 +310,4 @@ class WorkerPool:
         if not slot.alive:
             async with self._spawning:  # a newborn worker must not be taken for an orphan
                 ours = set[int]().union(*(entry.slot.process_ids for entry in self._slots.values()))
-                await asyncio.to_thread(process_tree.kill_orphans, self._forkserver_pid, ours)
+                await asyncio.to_thread(process_tree.kill_orphans, self._fork_server.pid, ours)

@@ -18,16 +18,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import bson
 import structlog
 
 from supervisor import process_tree
-from supervisor.pool import forkserver
 from supervisor.pool.channel import SlotChannel
 from supervisor.pool.context import SafeContext
+from supervisor.pool.forkserver import ForkServer
 from supervisor.proc import start_ticks
 from supervisor.process_tree import TreeUsage
 from supervisor.worker import main as child
@@ -62,7 +61,9 @@ class Exit:
 class WorkerProcess:
     """A worker from its start to its end; a new one is made for every new process."""
 
-    def __init__(self, plan: child.WorkerPlan, obituaries: Path, on_message: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, plan: child.WorkerPlan, fork_server: ForkServer, on_message: Callable[[dict[str, Any]], None]
+    ) -> None:
         self.plan = plan
         self.pid = 0
         """The process id, from the handshake on."""
@@ -71,7 +72,7 @@ class WorkerProcess:
         self.greeting: dict[str, Any] = {}
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.channel = SlotChannel(self._take, self._silence)
-        self._obituaries = obituaries
+        self._fork_server = fork_server
         self._on_message = on_message
         self._broken: str | None = None
         self._executor: ProcessPoolExecutor | None = None
@@ -99,7 +100,10 @@ class WorkerProcess:
         try:
             await self.channel.open(ours)
             self._executor = ProcessPoolExecutor(
-                max_workers=1, mp_context=SafeContext(), initializer=child.initialize, initargs=(self.plan, theirs)
+                max_workers=1,
+                mp_context=SafeContext(self._fork_server),
+                initializer=child.initialize,
+                initargs=(self.plan, theirs),
             )
             self.greeting = bson.decode(await self._shake_hands(self._executor, spawning, spawn_limit_s))
             self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
@@ -147,7 +151,7 @@ class WorkerProcess:
         popen = None if self._process is None else self._process._popen  # noqa: SLF001 - .exitcode hides what is untold
         code = None if popen is None else popen.poll()
         untold = popen is not None and popen.untold
-        used = take(self._obituaries, self.pid)
+        used = take(self._fork_server.obituaries, self.pid)
         if code is not None and self._manager is None:
             self._process.close()  # its pipes; left to the garbage collector, they pile up
         self._exit = Exit(None if untold else code, untold, used and TreeUsage(*used))
@@ -171,11 +175,11 @@ class WorkerProcess:
         try:
             await asyncio.wait({submitted}, timeout=limit_s)
         except asyncio.CancelledError:  # we are being stopped
-            forkserver.kill()
+            self._fork_server.kill()
             await asyncio.wait({submitted}, timeout=_WAKE_TIMEOUT_S)
             raise
         if not submitted.done():
-            forkserver.kill()
+            self._fork_server.kill()
             await asyncio.wait({submitted}, timeout=_WAKE_TIMEOUT_S)
             raise TimeoutError(f"the fork server made no process within {limit_s:g} s")
         return submitted.result()

@@ -13,7 +13,6 @@ import math
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,10 +22,11 @@ from supervisor.core.outcome import AnyOutcome, Crashed, Evidence, OutOfMemory, 
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, interrupted, reported
 from supervisor.pool.files import SlotFiles
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.process import WorkerProcess, WorkerStartError
 from supervisor.pool.sampler import Sampler
 from supervisor.process_tree import TreeUsage
-from supervisor.worker import forensics, obituaries
+from supervisor.worker import forensics
 from supervisor.worker import main as child
 from supervisor.worker.wire import Call, Stopped, decode_outcome, encode_call
 
@@ -57,7 +57,7 @@ _AT_ONCE = (StopReason.LEASE_LOST, StopReason.MEMORY)
 class WorkerSlot:
     """One place for one worker at a time. Its methods belong to one event loop."""
 
-    def __init__(self, index: int, workspace: Path, modules: tuple[str, ...]) -> None:
+    def __init__(self, index: int, fork_server: ForkServer) -> None:
         self.index = index
         self.kill_grace_s = 2.0
         self.log_kb = 64
@@ -65,9 +65,8 @@ class WorkerSlot:
         """Jobs that the present worker has run."""
         self.worn: str | None = None
         """Why the present worker should run no more jobs."""
-        self._modules = modules
-        self._workspace = workspace
-        self._files = SlotFiles(workspace, index)
+        self._fork_server = fork_server
+        self._files = SlotFiles(fork_server.workspace, index)
         self._asking = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._newborn: WorkerProcess | None = None
@@ -98,7 +97,7 @@ class WorkerSlot:
 
         `spawning` is held while there is a process whose id nobody knows yet.
         """
-        self._newborn = WorkerProcess(self._plan(), self._workspace / obituaries.FOLDER, self._on_message)
+        self._newborn = WorkerProcess(self._plan(), self._fork_server, self._on_message)
         try:
             self._files.make()
             await self._newborn.start(spawning, spawn_limit_s)
@@ -131,7 +130,7 @@ class WorkerSlot:
             output=str(files.output.path),
             stacks=str(files.stacks.path),
             live_stacks=str(files.live_stacks.path),
-            modules=self._modules,
+            modules=self._fork_server.modules,
         )
 
     async def run(self, call: Call, listener: JobListener) -> AnyOutcome:

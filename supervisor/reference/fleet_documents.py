@@ -58,7 +58,8 @@ exit. One that is silent for 15 seconds is probably gone.
 | `phase` | {phases} |
 | `drained` | whether a drain is in force and no claim is under way any more: it will claim nothing |
 | `workers` | the wanted number of workers |
-| `workers_from` | where that number comes from: `default`, `file`, `environment`, `flag`, `control` or `signal` |
+| `workers_from` | where that number comes from: `default`, `file`, `environment`, `flag`, `code` (an \
+application's), `control` or `signal` |
 | `config` | the keys of its configuration that are not at their default: `[{{key, value, from}}]`, secrets hidden |
 | `slots` | the actual ones: `[{{slot, state, pid, job_id, handler, since, rss_mb, cpu}}]`; `rss_mb` is the worker's \
 own memory, `cpu` what its job uses with its subprocesses, in per cent of one core, or null |

@@ -186,6 +186,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "at the end: parts have not ended in ten seconds; the supervisor ends without them",
         "parts, hint",
     ),
+    "supervisor.lost": (
+        "error",
+        "the supervisor of an application has died; the application goes on, and no more jobs run in it",
+        "error, hint",
+    ),
     "supervisor.predecessor_died": ("warning", "at start: a supervisor that died here was found", "predecessor, jobs"),
     "supervisor.ready": ("info", "the first worker is up and jobs are being claimed", "workers, handlers"),
     "supervisor.starting": ("info", "at start", "id, version, pid"),

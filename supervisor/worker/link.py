@@ -196,14 +196,16 @@ def error_of_ours(refused: dict[str, Any]) -> SupervisorError:
     return known(str(refused.get("message")))
 
 
-def job_log(keep: Callable[[str], None], send: Callable[[dict[str, Any]], None]) -> Any:
+def job_log(
+    keep: Callable[[str], None], send: Callable[[dict[str, Any]], None], wrapper_class: type[Any] | None = None
+) -> Any:
     """Return the logger that a handler has as `job.log`.
 
     Every entry goes to the captured output of the attempt, as a line of JSON, and to the supervisor's log.
     """
     processors: list[Any] = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
     processors.append(structlog.processors.JSONRenderer(default=repr))
-    return structlog.wrap_logger(LinkLogger(keep, send), processors=processors)
+    return structlog.wrap_logger(LinkLogger(keep, send), processors=processors, wrapper_class=wrapper_class)
 
 
 class LinkLogger:

@@ -15,6 +15,7 @@ from supervisor.core.fleet import Drain, Resize
 from supervisor.draining import Draining
 from supervisor.errors import JobStateError
 from supervisor.live import Live
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
 from supervisor.sizing import Sizing
@@ -158,7 +159,7 @@ async def test_nothing_is_claimed_before_the_controls_are_known_and_they_stay_wh
     theirs = await connect(mongo_uri, database_name, wait_s=10)
     store = ControlStore(theirs, Owner("s1", "h1"))
     alarm = Wakeup(theirs, COLLECTION, lambda: 0.0, store.changes())
-    pool = WorkerPool(tmp_path, (), PoolLimits(), half)
+    pool = WorkerPool(ForkServer(tmp_path), PoolLimits(), half)
     heeders = Heeders(Sizing(live, pool, lambda: None), Draining(live, lambda: None), resumed.set)
     with capture_logs() as entries:
         controls = asyncio.create_task(Controls(live, store, alarm, heeders).run())

@@ -11,11 +11,15 @@ ROOT = Path(__file__).parents[2]
 
 ASKED_BY_MANY = """
 import os, threading
+import tempfile
+from pathlib import Path
 from supervisor.pool.context import SafeContext
+from supervisor.pool.forkserver import ForkServer
 
+context = SafeContext(ForkServer(Path(tempfile.mkdtemp())))
 wrong = []
 for _ in range(20):
-    processes = [SafeContext().Process(target=os._exit, args=(7,)) for _ in range(2)]
+    processes = [context.Process(target=os._exit, args=(7,)) for _ in range(2)]
     for process in processes:
         process.start()
     ended = threading.Event()
@@ -36,13 +40,16 @@ print(wrong)
 """
 
 NOBODY_TELLS = """
-import os, time
-from supervisor.pool import context, forkserver
+import os, tempfile, time
+from pathlib import Path
+from supervisor.pool.context import SafeContext
+from supervisor.pool.forkserver import ForkServer
 
-process = context.SafeContext().Process(target=time.sleep, args=(60,))
+server = ForkServer(Path(tempfile.mkdtemp()))
+process = SafeContext(server).Process(target=time.sleep, args=(60,))
 process.start()
 print(process._popen.poll(), process._popen.untold)
-forkserver.kill()
+server.kill()
 process.join(20)
 print(process._popen.untold)
 os.kill(process.pid, 9)

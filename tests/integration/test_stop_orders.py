@@ -10,13 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 LATE_ORDER = """
-import asyncio, os, tempfile
+import asyncio, tempfile
 from pathlib import Path
 import bson
 from supervisor import logs
-from supervisor.config.settings import Settings
-from supervisor.pool import forkserver
 from supervisor.pool.attempt import StopReason
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
 from supervisor.worker.wire import Call
@@ -50,7 +49,8 @@ async def run(pool, number, seconds, listener, order_for=None):
 
 
 async def main(workspace):
-    pool = WorkerPool(workspace, HANDLERS, PoolLimits(), lambda: 0.5)
+    fork_server = ForkServer(workspace, HANDLERS, log={"level": "error", "format_": "json"})
+    pool = WorkerPool(fork_server, PoolLimits(), lambda: 0.5)
     pool.resize(1)
     life = asyncio.create_task(pool.run())
     first, second = Listener(), Listener()
@@ -63,7 +63,6 @@ async def main(workspace):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         logs.configure("error", "json")
-        forkserver.prepare(Settings(pool={"modules": HANDLERS}), dict(os.environ), Path(folder))
         asyncio.run(main(Path(folder)))
 """
 
@@ -71,6 +70,7 @@ RECYCLED_ID = """
 import asyncio, os, signal, subprocess, sys
 from pathlib import Path
 from supervisor.proc import start_ticks
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.process import WorkerProcess
 from supervisor.worker.main import WorkerPlan
 
@@ -79,7 +79,7 @@ async def main():
     stranger = subprocess.Popen(["sleep", "60"])
     started = start_ticks(stranger.pid)
     plan = WorkerPlan(slot=0, spool="", output="", stacks="", live_stacks="", modules=())
-    worker = WorkerProcess(plan, Path("."), print)
+    worker = WorkerProcess(plan, ForkServer(Path(".")), print)
     try:
         worker._watch_death(stranger.pid, {"pid": stranger.pid, "started": started - 1})
     except ProcessLookupError:
@@ -91,7 +91,7 @@ async def main():
         print(stranger.wait(1))
     except subprocess.TimeoutExpired:
         print("unharmed")
-    worker = WorkerProcess(plan, Path("."), print)
+    worker = WorkerProcess(plan, ForkServer(Path(".")), print)
     worker.greeting = {"pid": stranger.pid, "started": started}
     worker._watch_death(stranger.pid, worker.greeting)
     await worker.kill()

@@ -14,7 +14,7 @@ from supervisor.cli.systemd_unit import START_MARGIN_S
 from supervisor.cli.unit_file import NOTIFY, PARENT, Service, unit
 from supervisor.config.loading import Overrides, load
 from supervisor.config.settings import Settings
-from supervisor.supervisor import stop_limit_s
+from supervisor.engine import stop_limit_s
 from tests.support.supervising import ROOT
 
 DEPLOY = ROOT / "deploy"

@@ -53,8 +53,8 @@ def module_of(name: str) -> str:
     return name
 
 
-ON_REQUEST = {("supervisor", f"supervisor.client.{name}") for name in ("queue", "async_queue")}
-"""`Queue` and `AsyncQueue` are loaded when somebody asks for it, as producers do and workers never."""
+ON_REQUEST = {("supervisor", f"supervisor.{name}") for name in ("client.queue", "client.async_queue", "application")}
+"""`Queue`, `AsyncQueue` and `Supervisor` are loaded when somebody asks for them, and in workers nobody does."""
 
 
 def reached_from(start: str) -> dict[str, str]:
@@ -170,7 +170,7 @@ DATABASE_EXCEPTIONS = {
     "supervisor.reaper imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.status_line imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.scheduler imports pymongo.errors.PyMongoError": AN_ERROR,
-    "supervisor.supervisor imports pymongo.errors.PyMongoError": AN_ERROR,
+    "supervisor.engine imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.OperationFailure": "an error reply may say that a token is gone",
     "supervisor.wakeup imports pymongo.asynchronous.database.AsyncDatabase": "a type; it watches the change stream",

@@ -10,8 +10,8 @@ import pytest
 from supervisor import __version__
 from supervisor.cli.main import cli
 from supervisor.config.settings import Settings
+from supervisor.engine import stop_limit_s
 from supervisor.registry import REGISTRY, import_modules
-from supervisor.supervisor import stop_limit_s
 from tests.support.deployment import (
     DEPLOY,
     KEDA,

@@ -10,6 +10,7 @@ from supervisor.config.cores import usable_cores
 from supervisor.config.settings import Settings
 from supervisor.core.fleet import CONFIG, Resize
 from supervisor.live import Live
+from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
 from supervisor.sizing import Sizing
@@ -40,7 +41,7 @@ def step(by: int) -> Step:
 def sized(*steps: Step) -> tuple[int, str]:
     """What is wanted after `steps` of a supervisor that is configured to 4, and where that comes from."""
     live = Live(Settings(), {})
-    pool = WorkerPool(Path(), (), PoolLimits(), half)
+    pool = WorkerPool(ForkServer(Path()), PoolLimits(), half)
     sizing = Sizing(live, pool, lambda: None)
     sizing.configure(4, "environment")
     for each in steps:
@@ -85,7 +86,7 @@ def test_auto_is_the_usable_cores():
 
 
 def test_an_overruled_resize_is_to_be_noted_until_it_is():
-    live, pool = Live(Settings(), {}), WorkerPool(Path(), (), PoolLimits(), half)
+    live, pool = Live(Settings(), {}), WorkerPool(ForkServer(Path()), PoolLimits(), half)
     sizing = Sizing(live, pool, lambda: None)
     sizing.configure(4, "file")
     assert not sizing.heed(SIX)

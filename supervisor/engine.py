@@ -1,4 +1,4 @@
-"""The supervisor: STARTING → RUNNING → DRAINING → stopped. It owns the phase and the tasks; it never computes.
+"""A supervisor's life: STARTING → RUNNING → DRAINING → stopped. The engine owns the phase and the tasks.
 
 Stopping has an order: no more claims; wait for the running jobs; interrupt the rest and give them back; record all of
 it; end the workers; and only then stop renewing leases and take the heartbeat away.
@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from pymongo.errors import PyMongoError
 
-from supervisor import logs
 from supervisor.batches import Batches
 from supervisor.config.diff import diff, merge_live
 from supervisor.config.loading import LoadedConfig
 from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.provenance import origins_in_force, set_keys
-from supervisor.config.settings import Settings
+from supervisor.config.settings import LogSettings, Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.controls import Controls
 from supervisor.coroutines.runner import LoopRunner
@@ -86,9 +85,11 @@ class Parts:
     manager: ServiceManager
     health: HealthFile
     status_line: StatusLine
+    configure_logs: Callable[[LogSettings], None]
+    """Does nothing in an application, whose logs are its own."""
 
 
-class Supervisor:
+class Engine:
     """Runs the parts until it is told to stop. Its methods belong to one event loop."""
 
     def __init__(self, parts: Parts, loaded: LoadedConfig) -> None:
@@ -98,6 +99,8 @@ class Supervisor:
         self._drain = asyncio.Event()
         self._hurry = asyncio.Event()
         self._services: dict[asyncio.Task[None], str] = {}
+        self.running = asyncio.Event()
+        """Set when jobs are being claimed."""
         self.watcher: ConfigWatcher | None = None
 
     def stop(self) -> None:
@@ -126,6 +129,29 @@ class Supervisor:
         parts = self._parts
         self._apply(parts.live.settings)
         self._size(edited=False)
+        pool = self._serve_all()
+        try:
+            await self._until(_first_of(self._able_to_work(), self._drain.wait()))
+            self._enter(Phase.RUNNING)
+            parts.manager.ready()
+            log.info("supervisor.ready", workers=parts.pool.desired, handlers=sorted(parts.live.handlers))
+            self.running.set()
+            await self._until(self._drain.wait())
+            await self._drain_jobs()
+        except DatabaseUnreachableError:
+            self._name_unrecorded()
+            raise
+        finally:
+            await _end(pool)
+            await self._end_services()
+        with contextlib.suppress(PyMongoError, TimeoutError):  # else it goes silent, and a reaper removes it
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await parts.presence.leave()
+        log.info("supervisor.stopped", counts=dict(parts.live.counts))
+
+    def _serve_all(self) -> asyncio.Task[None]:
+        """Start all parts; return the pool, which is the first to end."""
+        parts = self._parts
         self._serve(parts.recorder.run(), "recorder")
         self._serve(parts.lease_keeper.run(), "lease keeper")
         self._serve(parts.heartbeat.run(), "heartbeat")
@@ -146,23 +172,7 @@ class Supervisor:
             self._serve(parts.status_line.run(), "status line")
         for dispatcher in parts.dispatchers:
             self._serve(dispatcher.run(), "dispatcher")
-        try:
-            await self._until(_first_of(self._able_to_work(), self._drain.wait()))
-            self._enter(Phase.RUNNING)
-            parts.manager.ready()
-            log.info("supervisor.ready", workers=parts.pool.desired, handlers=sorted(parts.live.handlers))
-            await self._until(self._drain.wait())
-            await self._drain_jobs()
-        except DatabaseUnreachableError:
-            self._name_unrecorded()
-            raise
-        finally:
-            await _end(pool)
-            await self._end_services()
-        with contextlib.suppress(PyMongoError, TimeoutError):  # else it goes silent, and a reaper removes it
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await parts.presence.leave()
-        log.info("supervisor.stopped", counts=dict(parts.live.counts))
+        return pool
 
     def on_config(self, loaded: LoadedConfig) -> None:
         """Apply a changed configuration: what can change while running, changes; the rest is named."""
@@ -181,7 +191,7 @@ class Supervisor:
             log.warning("config.not_in_force", keys=unused)
         self._parts.live.settings = merge_live(old, loaded.settings)
         self._origins = origins_in_force(self._origins, loaded.origins)
-        logs.configure(loaded.settings.log.level, loaded.settings.log.format)
+        self._parts.configure_logs(loaded.settings.log)
         self._apply(self._parts.live.settings)
         self._size(edited=edited)
 
@@ -255,8 +265,11 @@ class Supervisor:
             await asyncio.wait({waiting})
 
     async def _end_services(self) -> None:
-        """All at once: with the database away, each change stream takes seconds to let go of it."""
-        await _end(*self._services)
+        """All at once: with the database away, each change stream takes seconds to let go of it.
+
+        Executions whose end could not be recorded too: in an application they would go on for ever.
+        """
+        await _end(*self._services, *(task for dispatcher in self._parts.dispatchers for task in dispatcher.tasks))
 
 
 def _cause(task: asyncio.Task[None]) -> BaseException | None:

@@ -1,0 +1,108 @@
+"""`Supervisor`: a supervisor inside of an application, in its event loop, for the length of an `async with` block."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from supervisor import app
+from supervisor.config.loading import Overrides, load
+from supervisor.engine import Engine
+from supervisor.errors import UsageError
+
+log = structlog.get_logger("supervisor")
+
+
+class Supervisor:
+    """Claims and runs jobs while the block lasts; at its end it drains, as a supervisor does at TERM.
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI):
+            async with Supervisor(mongo={"uri": MONGO_URI}, pool={"workers": 0}):
+                yield
+
+    `config` is a config.toml; without one, `./config.toml` is read if there is one. `tables` are tables of the same
+    shape, which win over the file and the environment. `data_dir` is the home of the embedded database.
+
+    Entering raises SupervisorError where it cannot start: ConfigError, HandlerImportError, DatabaseRefusedError,
+    DatabaseUnreachableError, WorkersCannotStartError.
+    """
+
+    def __init__(
+        self, config: Path | str | None = None, *, data_dir: Path | str | None = None, **tables: Mapping[str, Any]
+    ) -> None:
+        self._path = None if config is None else Path(config)
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._overrides = Overrides(tables=tables)
+        self._around = AsyncExitStack()
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it claims jobs and runs them."""
+        return self._life is not None and not self._life.done()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What it has died of, while the application goes on; for a health check."""
+        life = self._life
+        return life.exception() if life is not None and life.done() and not life.cancelled() else None
+
+    async def __aenter__(self) -> Self:
+        if self.is_running:
+            raise UsageError("this Supervisor is running already; make another one for another block")
+        loaded, environ = load(self._path, os.environ, self._overrides), dict(os.environ)
+        async with AsyncExitStack() as around:
+            surroundings = app.engine_of_application(loaded, environ, self._overrides, data_dir=self._data_dir)
+            engine = await around.enter_async_context(surroundings)
+            self._life = asyncio.create_task(engine.run(), name="supervisor")
+            around.push_async_callback(_end, engine, self._life)
+            await _until_running(engine, self._life)
+            self._around = around.pop_all()
+        self._life.add_done_callback(_say_failed)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._around.aclose()
+        if error is None and self.failure is not None:
+            raise self.failure
+
+
+async def _until_running(engine: Engine, life: asyncio.Task[None]) -> None:
+    """Return when jobs are being claimed; raise what kept that from happening."""
+    running = asyncio.create_task(engine.running.wait())
+    try:
+        await asyncio.wait({running, life}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        running.cancel()
+    if life.done():
+        life.result()
+
+
+async def _end(engine: Engine, life: asyncio.Task[None]) -> None:
+    """Drain; when we are cancelled meanwhile, without waiting for the running jobs."""
+    engine.stop()
+    cancelled = False
+    while not life.done():
+        try:
+            await asyncio.wait({life})
+        except asyncio.CancelledError:
+            cancelled = True
+            engine.stop()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _say_failed(life: asyncio.Task[None]) -> None:
+    if not life.cancelled() and (error := life.exception()):
+        log.error("supervisor.lost", error=f"{type(error).__name__}: {error}",
+                  hint="no more jobs run in this application")  # fmt: skip
