@@ -130,12 +130,24 @@ async def engine_of_application(
         _warn(loaded)
         async with _in_a_thread(_mongo_uri(settings, data_dir)) as uri, _database(settings, uri) as database:
             await _prepare_collection(database, settings.mongo.collection)
-            workers = fork_server(settings, environ, workspace)
+            workers = fork_server(settings, environ, workspace, _modules_of_handlers())
             outlets = Outlets(ServiceManager(), health, lambda _: None, workers.end, gives_up_database=False)
             engine = await build(loaded, database, workers, outlets)
             if loaded.path is not None:
                 engine.watcher = ConfigWatcher(loaded, engine.on_config, environ, overrides)
             yield engine
+
+
+def _modules_of_handlers() -> tuple[str, ...]:
+    """Return the modules that workers need for all handlers which the application has imported, wherever they are."""
+    of_workers = [spec for spec in REGISTRY.handlers.values() if not spec.is_coroutine]
+    for spec in of_workers:
+        if spec.module == "__main__":
+            raise HandlerImportError(
+                f"handler {spec.name!r} is in the program that was started, which workers do not import: "
+                "move it to a module, or make it an `async def`"
+            )
+    return tuple(sorted({spec.module for spec in of_workers}))
 
 
 def _warn(loaded: LoadedConfig) -> None:
@@ -149,11 +161,13 @@ def _warn(loaded: LoadedConfig) -> None:
 @contextlib.asynccontextmanager
 async def _in_a_thread(manager: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and leave `manager` without holding up the event loop."""
-    value = await asyncio.to_thread(manager.__enter__)
+    entering = asyncio.create_task(asyncio.to_thread(manager.__enter__))
     try:
-        yield value
+        yield await asyncio.shield(entering)
     finally:
-        await asyncio.to_thread(manager.__exit__, None, None, None)
+        await asyncio.wait({entering})  # a thread goes on when who waits for it is cancelled
+        if entering.exception() is None:
+            await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 @contextlib.asynccontextmanager

@@ -47,13 +47,14 @@ def adopted() -> Iterator[None]:
     if structlog.is_configured():
         yield
         return
+    ours: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        _as_line,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.stdlib.filter_by_level,
-            structlog.processors.format_exc_info,
-            _as_line,
-        ],
+        processors=ours,
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
@@ -61,7 +62,8 @@ def adopted() -> Iterator[None]:
     try:
         yield
     finally:
-        structlog.reset_defaults()
+        if structlog.get_config()["processors"] is ours:  # else the application has spoken meanwhile
+            structlog.reset_defaults()
 
 
 def _as_line(_logger: Any, _method: str, entry: structlog.typing.EventDict) -> str:

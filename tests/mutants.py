@@ -222,10 +222,17 @@ MUTANTS = (
     Mutant(
         "the main program left out of workers",
         "supervisor/pool/context.py",
-        "            preparation.pop(main, None)\n",
-        "            preparation.get(main)\n",
+        'reduction.dump({"name": process_obj.name}, buffer)',
+        "from multiprocessing import spawn; reduction.dump(spawn.get_preparation_data(process_obj.name), buffer)",
         "tests/integration/test_supervisor_in_a_program.py::"
         "test_supervisors_come_and_go_in_one_process_and_leave_it_as_it_was",
+    ),
+    Mutant(
+        "the descriptors that forks of the application must not hold",
+        "supervisor/pool/context.py",
+        "        lifelines.hold(parent_w)\n",
+        "",
+        "tests/acceptance/test_application.py::test_workers_of_an_application_are_like_others_and_end_with_it",
     ),
 )
 

@@ -15,10 +15,13 @@ import io
 import os
 import pickle
 import threading
-from multiprocessing import connection, context, forkserver, popen_forkserver, queues, reduction, spawn, util
-from typing import Any
+from multiprocessing import connection, context, forkserver, popen_forkserver, queues, reduction, util
+from typing import TYPE_CHECKING, Any
 
-from supervisor.pool.forkserver import ForkServer
+from supervisor.pool import lifelines
+
+if TYPE_CHECKING:
+    from supervisor.pool.forkserver import ForkServer
 
 MAX_MESSAGE_BYTES = 1 << 20
 """An outcome is at most 16 KiB; whatever is larger than this was not written by our code."""
@@ -86,7 +89,8 @@ class _Popen(popen_forkserver.Popen):
         except OSError:  # no descriptor left; the newborn finds nothing to run
             util.close_fds(self.sentinel, data_w)  # type: ignore[attr-defined]
             raise
-        self.finalizer = util.Finalize(self, util.close_fds, (parent_w, self.sentinel))  # type: ignore[attr-defined]
+        lifelines.hold(parent_w)
+        self.finalizer = util.Finalize(self, _close, (parent_w, self.sentinel))
         # where nobody reads what to run, the answer is there already
         with contextlib.suppress(BrokenPipeError), os.fdopen(data_w, "wb") as data:
             data.write(what_to_run)
@@ -95,16 +99,15 @@ class _Popen(popen_forkserver.Popen):
             raise OSError(-self.pid, f"no process can be started: {os.strerror(-self.pid)}")
 
     def _pickled(self, process_obj: _Process) -> bytes:
-        """Return the process as its fork reads it, after what it is to prepare: not the main program, an application's
-        perhaps, which every worker would import.
+        """Return the process as its fork reads it, after what it is to prepare: nothing but its name.
+
+        What `multiprocessing` would have it take over are the main program, an application's perhaps, which every
+        worker would import, and its arguments, which may hold a password. The rest it has from the fork server.
         """
-        preparation = spawn.get_preparation_data(process_obj.name)
-        for main in ("init_main_from_name", "init_main_from_path"):
-            preparation.pop(main, None)
         buffer = io.BytesIO()
         context.set_spawning_popen(self)
         try:
-            reduction.dump(preparation, buffer)
+            reduction.dump({"name": process_obj.name}, buffer)
             reduction.dump(process_obj, buffer)
         finally:
             context.set_spawning_popen(None)
@@ -118,6 +121,11 @@ class _Popen(popen_forkserver.Popen):
             if self.returncode is None and connection.wait([self.sentinel], 0):
                 self.untold, self.returncode = _exit_code(self.sentinel)
         return self.returncode
+
+
+def _close(parent_w: int, sentinel: int) -> None:
+    lifelines.let_go(parent_w)
+    os.close(sentinel)
 
 
 def _exit_code(sentinel: int) -> tuple[bool, int]:

@@ -15,11 +15,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing import forkserver, resource_tracker, spawn, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supervisor import process_tree
+from supervisor.pool import lifelines
 from supervisor.worker import obituaries
 from supervisor.worker.preload import PLAN_VARIABLE
 
@@ -74,19 +75,19 @@ class ForkServer(forkserver.ForkServer):
 
     def kill(self) -> None:
         """SIGKILL it: the only way to wake who waits for one that hangs. The next start makes a new one."""
+        process = self._process
         with contextlib.suppress(ProcessLookupError):
-            if self._process is not None:
-                self._process.send_signal(signal.SIGKILL)
+            if process is not None:
+                process.send_signal(signal.SIGKILL)
 
     def end(self) -> None:
         """End it with all workers; it would end by itself when we are gone, unless it hangs."""
-        if self._process is None:
-            return
-        process_tree.kill_tree(self._process.pid)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_TIMEOUT_S)
-        self._let_go()
-        self._process = None
+        with self._lock:  # type: ignore[attr-defined]
+            if self._process is not None:
+                process_tree.kill_tree(self._process.pid)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(END_TIMEOUT_S)
+            self._let_go()
 
     def _start(self) -> None:
         self.obituaries.mkdir(mode=0o700, exist_ok=True)
@@ -98,16 +99,18 @@ class ForkServer(forkserver.ForkServer):
             listener.listen()
             # every worker owns a copy of its writing end; when all are closed, the fork server exits
             alive_r, alive_w = os.pipe()
+            lifelines.hold(alive_w)
             program = f"main({listener.fileno()}, {alive_r}, {[PRELOADED]!r})"
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, *_flags(), "-c", f"from multiprocessing.forkserver import main; {program}"],
+                    [*_interpreter(), "-c", f"from multiprocessing.forkserver import main; {program}"],
                     stdin=subprocess.DEVNULL,
                     env={**self._environ, **self._plan()},
                     pass_fds=(listener.fileno(), alive_r),
                 )
             except BaseException:
-                os.close(alive_w)
+                lifelines.let_go(alive_w)
+                Path(address).unlink(missing_ok=True)
                 raise
             finally:
                 os.close(alive_r)
@@ -128,21 +131,24 @@ class ForkServer(forkserver.ForkServer):
         return {PLAN_VARIABLE: json.dumps(plan), "PYTHONPATH": os.pathsep.join(filter(None, [here, pythonpath]))}
 
     def _let_go(self) -> None:
-        """Close and remove what belongs to one that has died."""
+        """Close and remove what belongs to one that has died, once: the next may fail to start."""
         if self._process is not None:
-            os.close(self._forkserver_alive_fd)
+            self._process = None
+            lifelines.let_go(self._forkserver_alive_fd)
             Path(self._forkserver_address).unlink(missing_ok=True)
 
 
-def fork_server(settings: Settings, environ: Mapping[str, str], workspace: Path) -> ForkServer:
-    """Return the fork server that `settings` ask for, not started yet.
+def fork_server(
+    settings: Settings, environ: Mapping[str, str], workspace: Path, modules: tuple[str, ...] = ()
+) -> ForkServer:
+    """Return the fork server that `settings` ask for, not started yet; it imports `modules` besides theirs.
 
     Variables named `SUPERVISOR_…` are not handed on.
     """
     inherited = {name: value for name, value in environ.items() if not name.startswith(OURS)}
     limits = thread_limits(settings.pool.threads_per_worker, environ)
     log = {"level": settings.log.level, "format_": settings.log.format}
-    return ForkServer(workspace, settings.pool.modules, inherited | limits, log)
+    return ForkServer(workspace, (*settings.pool.modules, *modules), inherited | limits, log)
 
 
 def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
@@ -162,6 +168,7 @@ def thread_limits(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in limits.items() if name not in environ}
 
 
-def _flags() -> Any:
-    """Return the interpreter's own options: warnings, optimisation."""
-    return util._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - it has no public name
+def _interpreter() -> list[str]:
+    """Return the interpreter that `multiprocessing` uses, with our own options: warnings, optimisation."""
+    options = util._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - it has no public name
+    return [os.fsdecode(spawn.get_executable()), *options]

@@ -153,9 +153,12 @@ def test_workers_of_an_application_are_like_others_and_end_with_it(
     assert facts == {"pid": facts["pid"], "main_imported": False, "ours": [], "threads": "1", "inherited": "yes"}
     assert jobs.run("c_whoami")["result"]["pid"] == application.process.pid
     family = application.family()
+    fork = psutil.Process(application.get("/forks", seconds=60)["pid"])
     application.process.send_signal(end)
     application.process.wait(30)
     gone(family)
+    assert fork.is_running(), "a fork of the application, of which workers know nothing, may outlive it"
+    fork.kill()
 
 
 def test_the_application_s_own_blocking_is_named_too(start: StartApplication, jobs: Jobs) -> None:

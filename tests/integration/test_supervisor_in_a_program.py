@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
-from supervisor import Supervisor
-from supervisor.errors import ConfigError, DatabaseRefusedError, DatabaseUnreachableError, UsageError
+from supervisor import Supervisor, handler
+from supervisor.errors import (
+    ConfigError,
+    DatabaseRefusedError,
+    DatabaseUnreachableError,
+    HandlerImportError,
+    UsageError,
+)
+from supervisor.registry import REGISTRY
 from tests.support.mongo import start_standalone
 from tests.support.supervising import ROOT
 from tests.support.until import until_async
 
 PROGRAM = """
 import asyncio, gc, json, logging, multiprocessing, os, signal, sys, threading
-import psutil, structlog
+import elsewhere, psutil, structlog
 from multiprocessing import forkserver, process
 from pymongo import AsyncMongoClient
 from supervisor import Supervisor
@@ -28,6 +36,7 @@ TABLES = {
     "mongo": {"uri": URI, "database": DATABASE},
     "pool": {"workers": 1, "modules": ["tests.support.coroutines", "tests.support.worker_facts"]},
 }
+HANDLERS = "c_whoami", "worker_facts", "elsewhere"
 
 
 def surroundings():
@@ -42,6 +51,7 @@ def surroundings():
         "sys_path": list(sys.path),
         "folder": os.getcwd(),
         "temporary": process.current_process()._config.get("tempdir"),
+        "start_method": str(multiprocessing.get_start_method(allow_none=True)),
         "fork_server": forkserver._forkserver._forkserver_pid,
         "preload": list(forkserver._forkserver._preload_modules),
         "task_factory": str(asyncio.get_running_loop().get_task_factory()),
@@ -50,9 +60,9 @@ def surroundings():
 
 
 async def run_jobs(jobs):
-    made = await jobs.insert_many([{"handler": name, "status": "pending"} for name in ("c_whoami", "worker_facts")])
+    made = await jobs.insert_many([{"handler": name, "status": "pending"} for name in HANDLERS])
     ids = {"_id": {"$in": made.inserted_ids}}
-    while await jobs.count_documents({**ids, "status": "completed"}) < 2:
+    while await jobs.count_documents({**ids, "status": "completed"}) < len(HANDLERS):
         await asyncio.sleep(0.02)
     return {job["handler"]: job["result"] async for job in jobs.find(ids)}
 
@@ -69,6 +79,7 @@ async def one_life(jobs, report):
     report["in_this_process"].append(results["c_whoami"]["pid"] == os.getpid())
     report["setups"].append(results["c_whoami"]["setups"])
     report["workers"].append(results["worker_facts"])
+    report["elsewhere"].append(results["elsewhere"]["pid"] == results["worker_facts"]["pid"])
 
 
 def left():
@@ -80,7 +91,8 @@ def left():
 
 
 async def main():
-    report = {"changed_inside": [], "changed_after": [], "in_this_process": [], "setups": [], "workers": [], "left": []}
+    names = "changed_inside", "changed_after", "in_this_process", "setups", "workers", "elsewhere", "left"
+    report = {name: [] for name in names}
     async with AsyncMongoClient(URI) as client:
         for _ in range(3):
             await one_life(client[DATABASE]["jobs"], report)
@@ -92,12 +104,22 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
 
+ELSEWHERE = """
+import os
+from supervisor import handler
+
+@handler("elsewhere")
+def elsewhere(payload: dict) -> dict:
+    return {"pid": os.getpid()}
+"""
+
 
 def test_supervisors_come_and_go_in_one_process_and_leave_it_as_it_was(
     mongo_uri: str, database_name: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
     done = subprocess.run(
         [sys.executable, path, mongo_uri, database_name],
         cwd=tmp_path,
@@ -115,6 +137,7 @@ def test_supervisors_come_and_go_in_one_process_and_leave_it_as_it_was(
     assert [facts["main_imported"] for facts in report["workers"]] == [False] * 3, "workers do not import the program"
     assert [facts["ours"] for facts in report["workers"]] == [[]] * 3
     assert len({facts["pid"] for facts in report["workers"]}) == 3
+    assert report["elsewhere"] == [True] * 3, "of a module that the program has imported, and `modules` does not name"
     assert report["left"][1:] == report["left"][:1] * 2, "nothing gathers"
     assert report["left"][0]["children"] == 0
 
@@ -134,6 +157,30 @@ async def test_errors_at_the_start_are_those_of_the_command_line(
     with pytest.raises(error, match=words):
         async with Supervisor(**tables):
             pytest.fail("it has started")
+
+
+async def test_a_handler_that_workers_cannot_import_is_refused(
+    mongo_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_the_program(payload: dict[str, Any]) -> None: ...
+
+    of_the_program.__module__ = "__main__"
+    monkeypatch.setattr(REGISTRY, "handlers", {})
+    handler("of_the_program")(of_the_program)
+    supervisor = Supervisor(mongo={"uri": mongo_uri, "database": database_name}, pool={"workers": 0, "modules": []})
+    with pytest.raises(HandlerImportError, match="handler 'of_the_program' is in the program that was started"):
+        async with supervisor:
+            pytest.fail("it has started")
+
+
+async def test_logging_that_the_application_sets_up_later_is_left_alone(mongo_uri: str, database_name: str) -> None:
+    async with Supervisor(mongo={"uri": mongo_uri, "database": database_name}, pool={"workers": 0, "modules": []}):
+        assert structlog.is_configured()
+        structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    try:
+        assert [type(each) for each in structlog.get_config()["processors"]] == [structlog.processors.JSONRenderer]
+    finally:
+        structlog.reset_defaults()
 
 
 async def test_a_standalone_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:

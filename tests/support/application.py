@@ -34,6 +34,15 @@ async def state() -> dict:
     return {"pid": os.getpid(), "is_running": found.is_running, "failure": found.failure and str(found.failure)}
 
 
+@app.get("/forks")
+async def forks(seconds: float) -> dict:
+    pid = os.fork()
+    if not pid:
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no event loop in it
+        os._exit(0)
+    return {"pid": pid}
+
+
 @app.get("/blocks")
 async def blocks(seconds: float) -> dict:
     time.sleep(seconds)  # noqa: ASYNC251 - what no endpoint should do
