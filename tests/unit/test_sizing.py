@@ -100,7 +100,7 @@ def test_an_overruled_resize_is_to_be_noted_until_it_is():
 
 def test_only_what_changes_something_is_told(tmp_path: Path) -> None:
     live, told = Live(Settings(), {}), []
-    sizing = Sizing(live, WorkerPool(tmp_path, (), PoolLimits(), half), lambda: told.append(live.workers_from))
+    sizing = Sizing(live, WorkerPool(ForkServer(tmp_path), PoolLimits(), half), lambda: told.append(live.workers_from))
     for each in (other_key(4), read(None), read(None), read(SIX), read(SIX), step(0), step(0)):
         each(sizing)
     assert told == ["file", "control", "signal"]
