@@ -26,6 +26,7 @@ from pymongo.errors import WriteError
 from supervisor.codec import RAW
 from supervisor.core.job import CONTROL_FIELDS, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
+from supervisor.core.spread import Spread
 from supervisor.core.transitions import describe
 from supervisor.store import unreadable
 from supervisor.store.ending import smaller_and_smaller
@@ -36,6 +37,8 @@ log = structlog.get_logger("supervisor.store")
 _DUE = {"$expr": {"$lte": ["$run_at", "$$NOW"]}}
 HEAD = 200
 """How far into the queue of a handler with full groups to look before its groups are looked at one by one."""
+STRETCH = 512
+"""How far behind the head a claim draws its jobs at most while others claim too."""
 MOST_GROUPS = 50
 """Queues of groups that one scan merges: the database merges 200 ranges, and a priority of 0 takes two for each."""
 CLEAR_S = 2.0
@@ -57,6 +60,8 @@ class Candidates:
         self._raw_jobs = self._jobs.with_options(codec_options=RAW)
         self._turns: Counter[str] = Counter()
         self._walked_at: dict[str, float] = {}
+        self.spread = Spread()
+        """How much of the head to leave to others."""
 
     async def find(
         self, handlers: Sequence[str], limit: int, payload_kb: int, full_groups: Mapping[str, Sequence[str]]
@@ -87,11 +92,21 @@ class Candidates:
         self, handlers: Sequence[str], limit: int, full_groups: Mapping[str, Sequence[str]]
     ) -> list[Document]:
         plain = [handler for handler in handlers if not full_groups.get(handler)]
-        found = await self._next(_of(plain), limit)
+        found = await self._spread(_of(plain), limit)
         for handler in handlers:
             if full := full_groups.get(handler):
                 found += await self._beside(handler, full, limit)
         return found
+
+    async def _spread(self, wanted: Mapping[str, Any], limit: int) -> list[Document]:
+        """Return the next jobs, or while others take them too, some of those that are equal in priority."""
+        if self.spread.width > 1:
+            # of these alone, what is lower may be reached only when none is left
+            some = await self._next(wanted, limit, _leave_out(self.spread, limit))
+            if sum((job.get("priority") or 0) >= self.spread.priority for job in some) >= limit:
+                return some
+            self.spread.narrow()
+        return await self._next(wanted, limit)
 
     async def _beside(self, handler: str, full: Sequence[str], limit: int) -> list[Document]:
         """Return the next jobs of `handler` that are of no group in `full`."""
@@ -116,10 +131,10 @@ class Candidates:
         self._turns[handler] += 1
         return [*waiting[turn:], *waiting[:turn]][:MOST_GROUPS]
 
-    async def _next(self, wanted: Mapping[str, Any], limit: int) -> list[Document]:
+    async def _next(self, wanted: Mapping[str, Any], limit: int, more: Sequence[Document] = ()) -> list[Document]:
         if not wanted["handler"]["$in"]:
             return []
-        scans = [_scan(wanted, priority, limit) for priority in ({"$gt": 0}, {"$in": [0, None]}, {"$lt": 0})]
+        scans = [_scan(wanted, priority, limit, more) for priority in ({"$gt": 0}, {"$in": [0, None]}, {"$lt": 0})]
         first, *others = scans
         pipeline = [*first]
         pipeline += [{"$unionWith": {"coll": self._jobs.name, "pipeline": scan}} for scan in others]
@@ -187,12 +202,21 @@ def _place(document: Mapping[str, Any]) -> tuple[float, datetime, int, Any]:
     return -(document.get("priority") or 0), due, *id_place
 
 
-def _scan(wanted: Mapping[str, Any], priority: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+def _leave_out(spread: Spread, limit: int) -> list[Document]:
+    """Return the stages that let through some jobs of a priority only, drawn by the database."""
+    other = {"$ne": [{"$ifNull": ["$priority", 0]}, spread.priority]}
+    some = {"$expr": {"$or": [other, {"$lt": [{"$rand": {}}, spread.share]}]}}
+    return [{"$limit": min(STRETCH, 2 * spread.width * limit)}, {"$match": some}]
+
+
+def _scan(
+    wanted: Mapping[str, Any], priority: dict[str, Any], limit: int, more: Sequence[Document]
+) -> list[dict[str, Any]]:
     order: dict[str, int] = {"run_at": 1, "_id": 1}
     if "$in" not in priority:  # there, all priorities are one and the same
         order = {"priority": -1, **order}
     match = {"status": Status.PENDING.value, **wanted, "priority": priority, **_DUE}
-    return [{"$match": match}, {"$sort": order}, {"$limit": limit}]
+    return [{"$match": match}, {"$sort": order}, *more, {"$limit": limit}]
 
 
 async def set_aside(jobs: Any, job_id: Any, problem: str) -> None:

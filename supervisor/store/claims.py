@@ -39,8 +39,9 @@ Document = dict[str, Any]
 _EMPTY_DOCUMENT = BSON.encode({})
 _NO_LIMITS: Mapping[str, FleetLimits] = MappingProxyType({})
 _READ = {"lease.token": 1, "payload": 1}
+_SPARE = 8
 _AGAIN_S = 0.02
-"""When to look again after somebody else was at a gate at the same time."""
+"""When to look again after somebody else was at a gate at the same time, or had taken the jobs."""
 _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 11600, 11602, 13435, 13436}
 """Codes of errors that say nothing of the document: a conflict of writes, a lack of time, a change of the primary."""
 
@@ -104,17 +105,26 @@ class ClaimStore:
         self.opens_in_s = min((wait for wait in waits if wait is not None), default=None)
         may_run = [handler for handler in room if handler not in gates or gates[handler].opening.room > 0]
         full = {handler: gate.opening.full_groups for handler, gate in gates.items()}
-        # a few more than wanted, since some may be capped or taken by somebody else meanwhile
-        candidates = await self._candidates.find(may_run, len(seats) + 8, payload_kb, full)
+        # a few more than wanted, since some may be capped
+        spare = _SPARE if self._candidates.spread.width == 1 else 0
+        candidates = await self._candidates.find(may_run, len(seats) + spare, payload_kb, full)
         admitted = await self._admit(_within(room, gates, candidates)[: len(seats)], gates)
         if not admitted:
             return []
         claims = await self._take(admitted, seats, lease_s)
+        self._note_lost([document for document, _ in admitted], len(candidates), len(admitted) - len(claims))
         for gate in gates.values():
             if gate.limits.starts:
                 with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer
                     await self._gates.confirm(gate)
         return claims
+
+    def _note_lost(self, tried: Sequence[Document], found: int, lost: int) -> None:
+        """Note how many of the jobs that were `tried` others had taken before."""
+        if found > len(tried) or self._candidates.spread.width > 1:  # else there are no others to go for
+            self._candidates.spread.note([document.get("priority") or 0 for document in tried], lost)
+            if lost:
+                self.opens_in_s = _AGAIN_S
 
     async def _admit(
         self, chosen: Sequence[Document], gates: Mapping[str, Gate]
