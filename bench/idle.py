@@ -24,19 +24,13 @@ SETTLE_S = 3
 def measure(surroundings: Surroundings, rounds: int) -> Figures:
     """Return CPU seconds and writes per minute."""
     figures, seconds = Figures(), 5 if surroundings.quick else 60
-    with running(surroundings, "idle") as supervisor, MongoClient[Any](surroundings.uri) as client:
-        with connected(surroundings.uri, "idle") as contender:
-            contender.run(work.spins, [{"ms": 20}] * WORKERS)
-        time.sleep(SETTLE_S)
-        for _ in range(rounds):
-            oplog, used = newest(client), cpu_s(supervisor.pid)
-            time.sleep(seconds)
-            spent = cpu_s(supervisor.pid) - used
-            beats, others = writes_since(client, oplog, "idle")
-            figures.add("CPU", spent * 60 / seconds, "s/min")
-            figures.add("of one core", spent / seconds * 100, "%")
-            figures.add("heartbeats", beats * 60 / seconds, "/min")
-            figures.add("other writes", others * 60 / seconds, "/min")
+    for name, code in {"ours": None, **({"before": surroundings.before} if surroundings.before else {})}.items():
+        with running(surroundings, f"idle_{name}", code) as supervisor:
+            with connected(surroundings.uri, f"idle_{name}") as contender:
+                contender.run(work.spins, [{"ms": 20}] * WORKERS)
+            time.sleep(SETTLE_S)
+            for _ in range(rounds):
+                look(figures, name, surroundings.uri, supervisor.pid, seconds)
     for name in surroundings.peers:
         with peer(name, surroundings.folder / name) as other:
             other.run(work.spins, [{"ms": 20}] * WORKERS)
@@ -44,8 +38,21 @@ def measure(surroundings: Surroundings, rounds: int) -> Figures:
             for _ in range(rounds):
                 used = sum(map(cpu_s, other.pids))
                 time.sleep(seconds)
-                figures.add(f"{name}, CPU", (sum(map(cpu_s, other.pids)) - used) * 60 / seconds, "s/min")
+                figures.add(f"{name} CPU", (sum(map(cpu_s, other.pids)) - used) * 60 / seconds, "s/min")
     return figures
+
+
+def look(figures: Figures, name: str, uri: str, pid: int, seconds: float) -> None:
+    """Look for so long at what a supervisor uses and what is written to its database."""
+    with MongoClient[Any](uri) as client:
+        oplog, used = newest(client), cpu_s(pid)
+        time.sleep(seconds)
+        spent = cpu_s(pid) - used
+        beats, others = writes_since(client, oplog, f"idle_{name}")
+    figures.add(f"{name} CPU", spent * 60 / seconds, "s/min")
+    figures.add(f"{name} of one core", spent / seconds * 100, "%")
+    figures.add(f"{name} heartbeats", beats * 60 / seconds, "/min")
+    figures.add(f"{name} other writes", others * 60 / seconds, "/min")
 
 
 def cpu_s(pid: int) -> float:
@@ -76,7 +83,7 @@ BENCH = Bench(
     "idle",
     "a supervisor with two workers and nothing to do",
     measure,
-    wanted=(Wanted("of one core", 0.5), Wanted("other writes", 0)),
+    wanted=(Wanted("ours of one core", 0.5), Wanted("ours other writes", 0)),
     rounds=2,
     quick_rounds=1,
 )

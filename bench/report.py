@@ -28,7 +28,8 @@ def document(bench: Bench, figures: Figures, peers: Sequence[str] = ()) -> Docum
     ratios = {
         ratio.name: {"values": [round(value, 4) for value in ratio.of(figures.values)], "wanted": ratio.wanted}
         for ratio in (*bench.ratios, *progress, *others)
-        if {ratio.over, ratio.under} <= set(figures.values)  # not all of them take part in every run
+        # not all of them take part in every run, and nothing is a multiple of 0
+        if ratio.over in figures.values and all(figures.values.get(ratio.under, [0]))
     }
     return {"about": bench.about, "figures": measured, "ratios": ratios}
 
