@@ -62,10 +62,10 @@ def kill_tree(pid: int, started: int | None = None) -> None:
 def kill_orphans(of: int, except_for: Collection[int]) -> int:
     """SIGKILL the children of the fork server `of` that are no workers of ours, with their trees; return how many."""
     try:
-        children = psutil.Process(of).children()
+        found = psutil.Process(of).children()
     except psutil.Error:
         return 0
-    orphans = [child for child in children if child.pid not in except_for and not is_zombie_or_gone(child.pid)]
+    orphans = [child for child in found if child.pid not in except_for and not is_zombie_or_gone(child.pid)]
     for orphan in orphans:
         kill_tree(orphan.pid)
     return len(orphans)
@@ -143,12 +143,15 @@ def _members(pid: int) -> list[int]:
     """The ids of the process `pid` and its descendants, as far as they can be seen."""
     members = [pid]
     for member in members:  # grows meanwhile
-        members += _children(member)
+        members += children(member)
     return members
 
 
-def _children(pid: int) -> list[int]:
-    """Each thread has children of its own (proc(5), /proc/PID/task/TID/children)."""
+def children(pid: int) -> list[int]:
+    """Return the ids of the children of the process `pid`; none if it is gone.
+
+    Each thread has children of its own (proc(5), /proc/PID/task/TID/children).
+    """
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

@@ -47,6 +47,11 @@ class Setup:
     fork_safe: bool
 
     @property
+    def name(self) -> str:
+        """Where it is defined."""
+        return f"{self.module}.{self.function.__qualname__}"
+
+    @property
     def is_coroutine(self) -> bool:
         """Whether it is an `async def`, which runs in the event loop of coroutine handlers and nowhere else."""
         return inspect.iscoroutinefunction(self.function)
@@ -208,7 +213,7 @@ def import_modules(names: Iterable[str]) -> list[ImportFailure]:
 
     One module that cannot be imported does not keep the others from loading.
     """
-    attempted = [_import(name) for given in names for name in _with_submodules(given)]
+    attempted = [import_module(name) for given in names for name in with_submodules(given)]
     return [failure for failure in attempted if failure]
 
 
@@ -225,8 +230,8 @@ def describe_validation_error(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _with_submodules(name: str) -> list[str]:
-    """A package stands for itself and every module directly inside it that is not private."""
+def with_submodules(name: str) -> list[str]:
+    """Return `name`, and of a package every module directly inside it that is not private."""
     try:
         spec = importlib.util.find_spec(name)
     except (Exception, SystemExit):  # noqa: BLE001 - the parent's import failed; importing `name` itself reports why
@@ -241,7 +246,8 @@ def _with_submodules(name: str) -> list[str]:
     return [name, *(f"{name}.{module}" for module in inside)]
 
 
-def _import(name: str) -> ImportFailure | None:
+def import_module(name: str) -> ImportFailure | None:
+    """Import one module; return why that failed."""
     if name in sys.modules:
         return None
     try:

@@ -32,6 +32,7 @@ class Mutant:
 STOPPING, OUTCOMES = "tests/acceptance/test_stopping.py", "tests/acceptance/test_outcomes.py"
 SERVICE, COROUTINES = "tests/acceptance/test_service_manager.py", "tests/acceptance/test_coroutines.py"
 RESULTS, FAULTS = "tests/integration/test_results.py", "tests/acceptance/test_worker_faults.py"
+HOOKS = "tests/acceptance/test_setup_hooks.py"
 
 MUTANTS = (
     Mutant(
@@ -218,6 +219,20 @@ MUTANTS = (
         " if not name.startswith(OURS)",
         "",
         "tests/acceptance/test_application.py::test_workers_of_an_application_are_like_others_and_end_with_it",
+    ),
+    Mutant(
+        "the look at what a hook has left running",
+        "supervisor/worker/preload.py",
+        "    if left := traces.left_running():\n",
+        "    if left := None:\n",
+        f"{HOOKS}::test_a_hook_whose_work_does_not_survive_a_fork_is_left_to_the_workers_and_named_once",
+    ),
+    Mutant(
+        "the lifeline of a fork server that loads",
+        "supervisor/worker/preload.py",
+        '    lifeline.hold(plan["lifeline"])',
+        "    pass",
+        f"{HOOKS}::test_a_fork_server_that_hangs_in_a_hook_dies_with_its_supervisor",
     ),
     Mutant(
         "the main program left out of workers",

@@ -126,6 +126,11 @@ class PoolSettings(Table):
         description="Threads that OpenMP, OpenBLAS and MKL may start in each worker.",
         json_schema_extra=RESTART,
     )
+    load_timeout_s: Seconds = Field(
+        default=300,
+        description="Seconds that loading modules and setup hooks may take, in the fork server and in a worker.",
+        json_schema_extra=RESTART,
+    )
     max_jobs_per_worker: Count = Field(
         default=1000, description="Jobs after which a worker is replaced by a fresh one; 0 = never."
     )

@@ -24,9 +24,10 @@ from supervisor.pool.evidence import Witness
 from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.limits import PoolLimits
-from supervisor.pool.process import START_TIMEOUT_S, WorkerStartError
+from supervisor.pool.process import WorkerStartError
 from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
+from supervisor.pool.welcome import Welcome
 from supervisor.registry import HandlerSpec
 from supervisor.store.claims import Seat
 from supervisor.worker.wire import Call
@@ -37,8 +38,6 @@ HOPELESS_STARTS = 5
 """Failed starts, with none that ever worked, after which the pool gives up."""
 PROVEN_S = 5.0
 """A worker that lives so long, or has run a job, did not fail at its start."""
-SPAWN_LIMIT_S = 10.0
-"""For the fork server to make a process, once it has loaded its modules."""
 STARTS_AT_ONCE = 2
 """Workers started at the same time: growing from 1 to 64 must not take the machine away from running jobs."""
 
@@ -81,6 +80,7 @@ class WorkerPool:
         self._failed_starts = 0
         self._descriptors = Descriptors()
         self._witness = Witness(self.report)
+        self._welcome = Welcome()
 
     @property
     def desired(self) -> int:
@@ -222,25 +222,17 @@ class WorkerPool:
         try:
             async with self._starting:
                 await asyncio.to_thread(self._fork_server.ensure_running)
-                greeting = await entry.slot.start(self._spawning, self._spawn_limit_s())
+                greeting = await entry.slot.start(self._spawning)
         except (WorkerStartError, OSError, RuntimeError) as error:  # no process, thread or descriptor to be had
             await self._back_off(entry, str(error))
             return False
-        for name, trace in {**greeting["preload_failures"], **greeting["setup_failures"]}.items():
-            log.warning("worker.setup_failed", slot=entry.slot.index, name=name, traceback=trace)
-        if not greeting["preloaded"]:
-            log.warning("worker.not_preloaded", slot=entry.slot.index, hint="every worker loads its own modules")
-        log.debug("worker.started", slot=entry.slot.index, pid=entry.slot.pid)
+        self._welcome.read(greeting, entry.slot.index)
         jitter = 0.9 + 0.2 * self._random()
         entry.lifetime = Lifetime(self.limits.max_jobs_per_worker, self.limits.max_growth_mb, jitter)
         entry.enter(SlotState.IDLE)
         self.first_worker_ready.set()
         self._look_at(entry)
         return True
-
-    def _spawn_limit_s(self) -> float:
-        """The first process waits for the fork server to load its modules and their models."""
-        return SPAWN_LIMIT_S if self.first_worker_ready.is_set() else START_TIMEOUT_S
 
     async def _back_off(self, entry: _Entry, reason: str) -> None:
         entry.failures += 1

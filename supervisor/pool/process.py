@@ -34,8 +34,6 @@ from supervisor.worker.obituaries import take
 
 log = structlog.get_logger("supervisor.pool.slot")
 
-START_TIMEOUT_S = 300.0
-"""A worker that loads its own model may take long; one that has not shaken hands by then never will."""
 _WAKE_TIMEOUT_S = 5.0
 _JOIN_TIMEOUT_S = 2.0
 _DRAIN_TIMEOUT_S = 1.0
@@ -75,6 +73,7 @@ class WorkerProcess:
         self._fork_server = fork_server
         self._on_message = on_message
         self._broken: str | None = None
+        self._hook: str | None = None
         self._executor: ProcessPoolExecutor | None = None
         self._process: Any = None
         self._manager: threading.Thread | None = None
@@ -87,11 +86,11 @@ class WorkerProcess:
         """Whether it has shaken hands and not died since."""
         return self.pid > 0 and not self.died.done()
 
-    async def start(self, spawning: asyncio.Lock, spawn_limit_s: float) -> None:
+    async def start(self, spawning: asyncio.Lock) -> None:
         """Start the process and wait for its handshake. Raises WorkerStartError.
 
-        `spawning` is held until the process id is known. A fork server that has not made the process in
-        `spawn_limit_s` seconds is killed, and replaced at the next start.
+        `spawning` is held until the process id is known. A fork server that does not make the process in time is
+        killed, and replaced at the next start.
         """
         try:
             ours, theirs = socket.socketpair()
@@ -105,14 +104,14 @@ class WorkerProcess:
                 initializer=child.initialize,
                 initargs=(self.plan, theirs),
             )
-            self.greeting = bson.decode(await self._shake_hands(self._executor, spawning, spawn_limit_s))
+            self.greeting = bson.decode(await self._shake_hands(self._executor, spawning))
             self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
             self._watch_death(int(self._process.pid), self.greeting)
             _result_writer(self._executor).close()
         except (BrokenProcessPool, OSError, EOFError, RuntimeError, StopIteration) as error:
             await self.channel.drain(_DRAIN_TIMEOUT_S)
             await self._discard()
-            raise WorkerStartError(self._broken or f"{type(error).__name__}: {error}") from error
+            raise WorkerStartError(self._broken or f"{type(error).__name__}: {error}{self._where()}") from error
         except asyncio.CancelledError:
             await self._discard()
             raise
@@ -157,15 +156,22 @@ class WorkerProcess:
         self._exit = Exit(None if untold else code, untold, used and TreeUsage(*used))
         return self._exit
 
-    async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock, spawn_limit_s: float) -> bytes:
+    def _where(self) -> str:
+        """Say at what a start has failed, if anybody knows."""
+        if self._hook is not None:
+            return f" (in the setup hook {self._hook})"
+        at = self._fork_server.notes.at
+        return f" (the fork server was loading {at})" if at else ""
+
+    async def _shake_hands(self, executor: ProcessPoolExecutor, spawning: asyncio.Lock) -> bytes:
         async with spawning:
-            future = await self._spawn(executor, spawn_limit_s)
+            future = await self._spawn(executor, self._fork_server.answer_timeout_s)
             self.spawned_pid = next(iter(executor._processes), 0)  # noqa: SLF001 - the executor names no pid
         answer = asyncio.wrap_future(future)
         _expect_failure(answer)
-        await asyncio.wait({answer}, timeout=START_TIMEOUT_S)
+        await asyncio.wait({answer}, timeout=self._fork_server.load_timeout_s)
         if not answer.done():
-            raise TimeoutError(f"no handshake within {START_TIMEOUT_S:g} s")
+            raise TimeoutError(f"no handshake within {self._fork_server.load_timeout_s:g} s")
         return answer.result()
 
     async def _spawn(self, executor: ProcessPoolExecutor, limit_s: float) -> Future[bytes]:
@@ -191,6 +197,8 @@ class WorkerProcess:
     def _take(self, message: dict[str, Any]) -> None:
         if "broken" in message:
             self._broken = str(message["broken"])
+        elif "setup" in message:
+            self._hook = message["setup"] and str(message["setup"])[:200]
         else:
             self._on_message(message)
 

@@ -92,7 +92,7 @@ class WorkerSlot:
         """Per cent of one core that the running job uses; None where nobody knows yet."""
         return self._attempt.cpu.percent if self._attempt else None
 
-    async def start(self, spawning: asyncio.Lock, spawn_limit_s: float) -> dict[str, Any]:
+    async def start(self, spawning: asyncio.Lock) -> dict[str, Any]:
         """Start a worker and return its greeting. Raises WorkerStartError.
 
         `spawning` is held while there is a process whose id nobody knows yet.
@@ -100,7 +100,7 @@ class WorkerSlot:
         self._newborn = WorkerProcess(self._plan(), self._fork_server, self._on_message)
         try:
             self._files.make()
-            await self._newborn.start(spawning, spawn_limit_s)
+            await self._newborn.start(spawning)
             self._worker, self.jobs_done, self.worn = self._newborn, 0, None
         except OSError as error:
             raise WorkerStartError(f"{type(error).__name__}: {error}") from error

@@ -147,6 +147,16 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "completed, failed, orphaned_files",
     ),
     "retention.failed": ("warning", "the retention could not be applied; tried again in an hour", "reason"),
+    "preload.done": (
+        "info",
+        "the fork server has loaded the modules and the hooks that are fork-safe; workers are forked from it",
+        "pid, hooks, seconds, peak_mb",
+    ),
+    "preload.left_to_workers": (
+        "warning",
+        "a module or a hook cannot be shared: what it left running, or how it ended; workers load it for themselves",
+        "name, handlers, reason, hint",
+    ),
     "schedule.failed": (
         "warning",
         "the job of a run time cannot be made; the other schedules go on",
@@ -207,7 +217,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "worker.not_preloaded": ("warning", "the fork server's modules did not reach a worker", "slot, hint"),
     "worker.setup_failed": ("warning", "a setup hook failed; jobs of its module will say so", "slot, name, traceback"),
     "worker.start_failed": ("error", "a worker died or stayed silent before it was ready", "slot, failures, reason"),
-    "worker.started": ("debug", "a worker is ready", "slot, pid"),
+    "worker.started": ("debug", "a worker is ready", "slot, pid, setup_s"),
     "worker.worn": ("warning", "a worker has gathered too much, or cannot be put in order", "slot, pid, reason"),
 }
 

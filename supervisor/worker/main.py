@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import inspect
 import multiprocessing
 import os
-import select
 import signal
 import socket
 import sys
@@ -32,11 +30,12 @@ from supervisor.errors import JobCancelled, JobInterrupted, JobStopped, JobTimeo
 from supervisor.proc import start_ticks
 from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
-from supervisor.worker import forensics, forks, obituaries, preload
+from supervisor.worker import forensics, forks, lifeline, obituaries, preload
 from supervisor.worker.link import ChildLink, StopSwitch, job_log, print_line
 from supervisor.worker.meter import Meter
 from supervisor.worker.outcomes import TRACEBACK_BYTES, decode_payload, explain, outcome_of
 from supervisor.worker.results import encode_result
+from supervisor.worker.setups import Setups
 from supervisor.worker.surroundings import Surroundings, text_stream
 from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame
 
@@ -76,7 +75,7 @@ class Worker:
         self.switch = StopSwitch()
         self.link = ChildLink(channel, self.spool, self.switch)
         self.surroundings: Surroundings | None = None
-        self.setup_failures: dict[str, str] = {}
+        self.setups = Setups(REGISTRY, preload.REPORT)
 
 
 _worker: Worker | None = None
@@ -97,7 +96,7 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
         _worker = Worker(plan, channel)
         _install_signals(_worker.switch)
         import_modules(plan.modules)
-        _worker.setup_failures = _run_setups()
+        _worker.setups.run(lambda hook: channel.sendall(frame({"setup": hook})))
         _worker.surroundings = Surroundings()
     except BaseException:  # noqa: BLE001 - the executor would only say that it broke
         channel.sendall(frame({"broken": traceback.format_exc()[-TRACEBACK_BYTES:]}))
@@ -106,16 +105,7 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
 
 def hello() -> bytes:
     """Answer the handshake: who this is and what it inherited from the fork server."""
-    worker, report = _this_worker(), preload.REPORT
-    return bson.encode(
-        {
-            "pid": os.getpid(),
-            "started": start_ticks(),
-            "preloaded": report is not None,
-            "preload_failures": {} if report is None else report.failures,
-            "setup_failures": worker.setup_failures,
-        }
-    )
+    return bson.encode({"pid": os.getpid(), "started": start_ticks(), **_this_worker().setups.report()})
 
 
 def run_handler(data: bytes) -> bytes:
@@ -165,7 +155,7 @@ def _call_handler(worker: Worker, call: Call) -> Any:
     raw = decode_payload(call.payload)
     payload = spec.parse_payload(raw)
     worker.link.parent_job_id = raw.get("parent_job_id")
-    _retry_failed_setups(worker, spec.module)
+    worker.setups.run_late(spec.module)
     arguments = (payload, _context(worker, call)) if spec.takes_context else (payload,)
     with worker.switch.armed():
         value = spec.function(*arguments)
@@ -185,42 +175,15 @@ def _context(worker: Worker, call: Call) -> JobContext:
     )
 
 
-def _run_setups() -> dict[str, str]:
-    """Run the hooks that the fork server has not run; a failing one only fails the jobs of its module."""
-    failures = {}
-    for setup in REGISTRY.setups:
-        if not setup.is_coroutine and (setup.module, setup.function.__qualname__) not in preload.SETUPS_DONE:
-            try:
-                setup.function()
-            except Exception:  # noqa: BLE001 - a hook of the user's; tried again when a job needs it
-                failures[setup.module] = traceback.format_exc()[-TRACEBACK_BYTES:]
-    return failures
-
-
-def _retry_failed_setups(worker: Worker, module: str) -> None:
-    if module in worker.setup_failures:
-        for setup in [each for each in REGISTRY.setups if each.module == module and not each.is_coroutine]:
-            setup.function()
-        del worker.setup_failures[module]
-
-
 def _die_with_supervisor() -> None:
     """Have the kernel SIGKILL this session the moment the supervisor is gone, whatever this process is doing then.
 
-    The supervisor holds the other end of the sentinel pipe. A thread that waits for its end would not run while C
-    code holds the interpreter lock, and PR_SET_PDEATHSIG would watch the fork server instead.
+    The supervisor holds the other end of the sentinel pipe.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker must be started by multiprocessing")
-    sentinel = parent.sentinel
-    fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-    poll = select.poll()
-    poll.register(sentinel)
-    if poll.poll(0):  # it was gone before the watch stood
-        os.killpg(0, signal.SIGKILL)
+    lifeline.hold(parent.sentinel)
 
 
 def _redirect_output(path: str) -> None:

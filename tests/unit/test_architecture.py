@@ -257,6 +257,7 @@ HANDLES_PROCESSES = {
     "host": "tells whether a predecessor is dead",
     "worker.preload": "runs in the fork server",
     "worker.forks": "as above",
+    "worker.lifeline": "has the kernel kill its own process group",
     "process_tree": "kills a worker with all that it started",
     "pool.slot": "replaces its worker",
     "testing.running": "starts a supervisor for a user's test, and crashes its workers",

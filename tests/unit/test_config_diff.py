@@ -42,7 +42,7 @@ def test_what_needs_a_restart_is_exactly_what_the_contract_says():
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("restart")
     }
     whole = {f"{section}.{key}" for section in ("mongo", "http") for key in SECTIONS[section].model_fields}
-    assert waiting == whole | {"pool.modules", "pool.threads_per_worker"}
+    assert waiting == whole | {"pool.modules", "pool.threads_per_worker", "pool.load_timeout_s"}
 
 
 def test_only_live_keys_are_taken_over():
