@@ -198,7 +198,14 @@ class Engine:
     def _apply(self, settings: Settings) -> None:
         self._parts.live.config = [each.document() for each in set_keys(settings, self._origins)]
         pool = settings.pool
-        limits = PoolLimits(pool.max_jobs_per_worker, pool.max_growth_mb, pool.kill_grace_s, settings.limits.log_kb)
+        limits = PoolLimits(
+            max_jobs_per_worker=pool.max_jobs_per_worker,
+            max_growth_mb=pool.max_growth_mb,
+            kill_grace_s=pool.kill_grace_s,
+            log_kb=settings.limits.log_kb,
+            pin=pool.pin,
+            nice=pool.nice,
+        )
         self._parts.pool.limit(limits)
         self._parts.coroutines.limits = limits
         self._parts.wakeup.ring()  # a cap or a claim list may have opened

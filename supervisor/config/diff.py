@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from supervisor.config.fields import SECTIONS, is_secret, needs_restart
-from supervisor.config.settings import HandlerSettings, ScheduleSettings, Settings, Table
+from supervisor.config.settings import HandlerSettings, ScheduleSettings, Settings
+from supervisor.config.values import Table
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from supervisor.config.settings import HandlerSettings, ScheduleSettings, Settings, Table
+from supervisor.config.settings import HandlerSettings, ScheduleSettings, Settings
+from supervisor.config.values import Table
 
 Path = tuple[str | int, ...]
 

@@ -155,7 +155,7 @@ def _origin(path: KeyPath, is_set: bool, sources: Mapping[KeyPath, str]) -> Orig
 
 def _warnings(settings: Settings, path: Path | None, unsafe: str) -> list[str]:
     """Say what is allowed and yet likely to hurt, a line each."""
-    lease, retry, limits = settings.lease, settings.retry, settings.limits
+    lease, retry, limits, pool = settings.lease, settings.retry, settings.limits, settings.pool
     largest_kb = limits.payload_kb + limits.result_inline_kb + 20 * limits.log_kb
     found = {
         f"[lease] seconds = {lease.seconds:g}: under 30, a pause of the database loses running jobs": lease.seconds
@@ -165,6 +165,9 @@ def _warnings(settings: Settings, path: Path | None, unsafe: str) -> list[str]:
         ),
         f"[limits] a job could grow to {largest_kb} KB (payload_kb + result_inline_kb + 20 attempts of log_kb); "
         "MongoDB stores at most 16 MB": largest_kb > 15_000,
+        f"[pool] pin = true binds each worker to one core, which its {pool.threads_per_worker} threads share": (
+            pool.pin and pool.threads_per_worker > 1
+        ),
         f"{path}: {unsafe}; edits will not be applied live": bool(unsafe),
     }
     return [line for line, applies in found.items() if applies]

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic.config import JsonDict
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from supervisor.config.checks import (
     check_mongo_uri,
@@ -23,39 +22,23 @@ from supervisor.config.checks import (
     redact_uri,
 )
 from supervisor.config.cron import check_cron
+from supervisor.config.values import (
+    MOST_KB,
+    NO_CAP,
+    RESTART,
+    YEAR_S,
+    Count,
+    CountFromOne,
+    Days,
+    Megabytes,
+    Modules,
+    Names,
+    Seconds,
+    SecondsOrZero,
+    Table,
+    Text,
+)
 from supervisor.core.fleet import MOST_WORKERS
-
-# Upper bounds only keep absurd values out of timers, dates and array sizes.
-YEAR_S = 31_536_000
-CENTURY_DAYS = 36_500
-MOST_KB = 16_000  # a MongoDB document holds 16 MB
-MOST = 1_000_000_000
-
-RESTART: JsonDict = {"restart": True}
-"""Marks a key whose change waits for the next start."""
-
-NO_CAP: JsonDict = {"unset": "no cap"}
-"""What it means when a handler's table and its code are both silent."""
-
-Seconds = Annotated[float, Field(gt=0, le=YEAR_S)]
-SecondsOrZero = Annotated[float, Field(ge=0, le=YEAR_S)]
-Days = Annotated[float, Field(ge=0, le=CENTURY_DAYS)]
-Megabytes = Annotated[int, Field(ge=0, le=MOST)]
-Count = Annotated[int, Field(ge=0, le=MOST)]
-CountFromOne = Annotated[int, Field(ge=1, le=MOST)]
-Text = Annotated[str, Field(min_length=1)]
-ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
-# A TOML array arrives as a list, which a strict tuple would refuse; its items stay strict.
-Modules = Annotated[tuple[ModuleName, ...], Field(strict=False)]
-Names = Annotated[tuple[Text, ...], Field(strict=False)]
-
-
-class Table(BaseModel):
-    """A table of config.toml: frozen, strict, and closed to unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=True
-    )
 
 
 class MongoSettings(Table):
@@ -125,6 +108,15 @@ class PoolSettings(Table):
         default=1,
         description="Threads that OpenMP, OpenBLAS and MKL may start in each worker.",
         json_schema_extra=RESTART,
+    )
+    pin: bool = Field(
+        default=False,
+        description="Whether each slot's worker is bound to one of the usable cores: the slot's number modulo theirs.",
+    )
+    nice: Annotated[int, Field(ge=0, le=19)] = Field(
+        default=0,
+        description="How much lower than the supervisor's the priority of workers is; those that run are replaced "
+        "after their job.",
     )
     load_timeout_s: Seconds = Field(
         default=300,
@@ -297,7 +289,7 @@ class Settings(Table):
     retry: RetrySettings = RetrySettings()
     retention: RetentionSettings = RetentionSettings()
     limits: LimitsSettings = LimitsSettings()
-    handlers: dict[str, HandlerSettings] = {}
+    handlers: dict[str, HandlerSettings] = Field(default={})
     schedules: Annotated[tuple[ScheduleSettings, ...], Field(strict=False)] = ()
     http: HttpSettings = HttpSettings()
     log: LogSettings = LogSettings()

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """All of it can change while jobs run: the first two at once, the others with each slot's next job."""
+    """All of it can change while jobs run: grace and log with each slot's next job, the others at once."""
 
     max_jobs_per_worker: int = 1000
     max_growth_mb: int = 512
     kill_grace_s: float = 2.0
     log_kb: int = 64
+    pin: bool = False
+    nice: int = 0

@@ -24,6 +24,7 @@ from supervisor.pool.evidence import Witness
 from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.limits import PoolLimits
+from supervisor.pool.placement import Placement
 from supervisor.pool.process import WorkerStartError
 from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
@@ -81,6 +82,7 @@ class WorkerPool:
         self._descriptors = Descriptors()
         self._witness = Witness(self.report)
         self._welcome = Welcome()
+        self._placement = Placement()
 
     @property
     def desired(self) -> int:
@@ -98,6 +100,9 @@ class WorkerPool:
         for entry in self._slots.values():
             entry.lifetime.limit(limits.max_jobs_per_worker, limits.max_growth_mb)
             self._look_at(entry)
+        if self._placement.pin(wanted=limits.pin):
+            for entry in self._slots.values():
+                self._placement.place(entry.slot.index, entry.slot.pid)
 
     def wind_down(self) -> None:
         """Start no more workers and end those that have no job, whatever is wanted."""
@@ -222,11 +227,13 @@ class WorkerPool:
         try:
             async with self._starting:
                 await asyncio.to_thread(self._fork_server.ensure_running)
+                entry.slot.nice = self.limits.nice
                 greeting = await entry.slot.start(self._spawning)
         except (WorkerStartError, OSError, RuntimeError) as error:  # no process, thread or descriptor to be had
             await self._back_off(entry, str(error))
             return False
         self._welcome.read(greeting, entry.slot.index)
+        self._placement.place(entry.slot.index, entry.slot.pid)
         jitter = 0.9 + 0.2 * self._random()
         entry.lifetime = Lifetime(self.limits.max_jobs_per_worker, self.limits.max_growth_mb, jitter)
         entry.enter(SlotState.IDLE)
@@ -272,16 +279,17 @@ class WorkerPool:
         finally:
             death.cancel()
         lived_s = time.monotonic() - started
-        if entry.slot.jobs_done or lived_s > PROVEN_S or entry.retiring:
+        if entry.slot.alive or entry.slot.jobs_done or lived_s > PROVEN_S or entry.retiring:
             entry.failures = 0
         else:
             log.warning("worker.died_idle", slot=entry.slot.index)
             await self._back_off(entry, "the worker died before its first job")
 
-    @staticmethod
-    def _is_spent(entry: _Entry) -> bool:
+    def _is_spent(self, entry: _Entry) -> bool:
         slot = entry.slot
-        return entry.retiring or not slot.alive or slot.worn is not None or entry.lifetime.is_over(slot.jobs_done)
+        outdated = slot.nice_of_worker != self.limits.nice
+        worn = slot.worn is not None or entry.lifetime.is_over(slot.jobs_done)
+        return entry.retiring or not slot.alive or outdated or worn
 
     def _is_free(self, entry: _Entry) -> bool:
         return entry.state is SlotState.IDLE and not entry.taken and not self._is_spent(entry)

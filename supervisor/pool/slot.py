@@ -61,6 +61,8 @@ class WorkerSlot:
         self.index = index
         self.kill_grace_s = 2.0
         self.log_kb = 64
+        self.nice = 0
+        """Of the next worker."""
         self.jobs_done = 0
         """Jobs that the present worker has run."""
         self.worn: str | None = None
@@ -76,6 +78,11 @@ class WorkerSlot:
     def pid(self) -> int:
         """The worker's process id; 0 when there is none."""
         return self._worker.pid if self._worker else 0
+
+    @property
+    def nice_of_worker(self) -> int:
+        """Of the present worker."""
+        return self._worker.plan.nice if self._worker else self.nice
 
     @property
     def process_ids(self) -> set[int]:
@@ -131,6 +138,7 @@ class WorkerSlot:
             stacks=str(files.stacks.path),
             live_stacks=str(files.live_stacks.path),
             modules=self._fork_server.modules,
+            nice=self.nice,
         )
 
     async def run(self, call: Call, listener: JobListener) -> AnyOutcome:

@@ -214,6 +214,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     ),
     "worker.died_idle": ("warning", "a worker died while it had no job; nobody is charged", "slot"),
     "worker.nonsense": ("warning", "a worker sent what cannot be read; it is not believed", "slot, reason"),
+    "worker.not_pinned": (
+        "warning",
+        "a worker cannot be bound to its core, or set free of it; it goes on where it is",
+        "slot, pid, cores, reason",
+    ),
     "worker.not_preloaded": ("warning", "the fork server's modules did not reach a worker", "slot, hint"),
     "worker.setup_failed": ("warning", "a setup hook failed; jobs of its module will say so", "slot, name, traceback"),
     "worker.start_failed": ("error", "a worker died or stayed silent before it was ready", "slot, failures, reason"),

@@ -64,6 +64,8 @@ class WorkerPlan:
     live_stacks: str
     """File for the Python stacks that somebody asks for."""
     modules: tuple[str, ...]
+    nice: int = 0
+    """By how much its priority is lower than the supervisor's."""
 
 
 class Worker:
@@ -91,6 +93,7 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
         become_subreaper()
         _die_with_supervisor()
         forensics.be_killed_first()
+        os.nice(plan.nice)
         _redirect_output(plan.output)
         forensics.arm(plan.stacks, plan.live_stacks)
         _worker = Worker(plan, channel)

@@ -4,6 +4,7 @@ All rows share a supervisor whose configuration would not let them succeed befor
 """
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,20 @@ def kill_grace_s(it: Edited) -> None:
     it.edit("pool", kill_grace_s=0.2)
     job = it.jobs.run("ignores_everything", {}, timeout_s=0.3, max_attempts=1)
     assert job["error"]["kind"] == "timeout"
+
+
+def pin(it: Edited) -> None:
+    it.edit("pool", pin=True)
+    assert len(it.jobs.run("tells_its_place")["result"]["cores"]) == 1
+    it.edit("pool", pin=False)
+    assert it.jobs.run("tells_its_place")["result"]["cores"] == sorted(os.sched_getaffinity(0))
+
+
+def nice(it: Edited) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, it.supervisor.pid)
+    for more in (3, 0):
+        it.edit("pool", nice=more)
+        assert it.jobs.run("tells_its_place")["result"]["nice"] == min(19, ours + more)
 
 
 def lease_seconds(it: Edited) -> None:
@@ -271,6 +286,8 @@ EFFECTS: dict[str, Callable[[Edited], None]] = {
     "pool.max_growth_mb": max_growth_mb,
     "pool.memory_limit_mb": memory_limit_of_all,
     "pool.kill_grace_s": kill_grace_s,
+    "pool.pin": pin,
+    "pool.nice": nice,
     "lease.seconds": lease_seconds,
     "lease.reap_every_s": reap_every_s,
     "shutdown.drain_s": drain_s,

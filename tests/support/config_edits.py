@@ -18,6 +18,8 @@ VALID: dict[str, Callable[[Random], Any]] = {
     "pool.workers": lambda random: random.randint(0, 4),
     "pool.max_jobs_per_worker": lambda random: random.randint(3, 60),
     "pool.max_growth_mb": lambda random: random.randint(200, 400),
+    "pool.pin": lambda random: True,
+    "pool.nice": lambda random: random.randint(1, 5),
     "pool.claim": lambda random: random.choice([["ledger"], ["sleeps"], ["ledger", "sleeps"]]),
     "pool.threads_per_worker": lambda random: random.randint(2, 4),
     "lease.reap_every_s": lambda random: random.choice([0.5, 1.5, 60]),

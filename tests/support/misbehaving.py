@@ -283,6 +283,20 @@ def whoami(payload: dict, job: JobContext) -> dict:
     return {"pid": os.getpid(), "settings": dict(job.settings), "deadline": job.deadline}
 
 
+@handler("tells_its_place")
+def tells_its_place(payload: dict) -> dict:
+    """Tell which cores it may run on, with its threads and children, and its priority; hold the worker for a while."""
+    time.sleep(payload.get("seconds", 0))
+    program = "import os; print(*sorted(os.sched_getaffinity(0)))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    return {
+        "cores": sorted(os.sched_getaffinity(0)),
+        "of_child": [int(core) for core in said.split()],
+        "of_threads": [sorted(os.sched_getaffinity(int(task.name))) for task in Path("/proc/self/task").iterdir()],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    }
+
+
 @handler("coroutine")
 async def coroutine(payload: dict) -> dict:
     return {"ran": True}
