@@ -205,6 +205,7 @@ class Engine:
             log_kb=settings.limits.log_kb,
             pin=pool.pin,
             nice=pool.nice,
+            spares=pool.spares,
         )
         self._parts.pool.limit(limits)
         self._parts.coroutines.limits = limits

@@ -223,7 +223,7 @@ MUTANTS = (
     Mutant(
         "the look at what a hook has left running",
         "supervisor/worker/preload.py",
-        "    if left := traces.left_running():\n",
+        "    if left := unforkable.left_running():\n",
         "    if left := None:\n",
         f"{HOOKS}::test_a_hook_whose_work_does_not_survive_a_fork_is_left_to_the_workers_and_named_once",
     ),

@@ -118,6 +118,10 @@ class PoolSettings(Table):
         description="How much lower than the supervisor's the priority of workers is; those that run are replaced "
         "after their job.",
     )
+    spares: Annotated[int, Field(ge=0, le=MOST_WORKERS)] = Field(
+        default=0,
+        description="Workers that stand ready, with their models loaded, for a slot whose worker has ended.",
+    )
     load_timeout_s: Seconds = Field(
         default=300,
         description="Seconds that loading modules and setup hooks may take, in the fork server and in a worker.",

@@ -37,6 +37,12 @@ class Descriptors:
                 await resized.wait()
         resized.clear()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for a worker more than there should be slots."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return limit == resource.RLIM_INFINITY or limit - in_use() - KEPT >= PER_WORKER
+
     def allow(self, wanted: int, slots: Sequence[bool]) -> int:
         """Return how many of `wanted` slots there may be; of each that is there, `slots` says if it has its worker.
 

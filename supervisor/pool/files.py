@@ -103,13 +103,13 @@ class HeldFile:
 
 
 class SlotFiles:
-    """The files of the slot `index`, in the supervisor's workspace."""
+    """The files of one worker at a time, in the supervisor's workspace; `name` is a slot's, or a spare worker's."""
 
-    def __init__(self, workspace: Path, index: int) -> None:
-        self.spool = workspace / f"slot-{index}"
-        self.output = HeldFile(workspace / f"slot-{index}.out")
-        self.stacks = HeldFile(workspace / f"slot-{index}.stacks")
-        self.live_stacks = HeldFile(workspace / f"slot-{index}.live")
+    def __init__(self, workspace: Path, name: str) -> None:
+        self.spool = workspace / name
+        self.output = HeldFile(workspace / f"{name}.out")
+        self.stacks = HeldFile(workspace / f"{name}.stacks")
+        self.live_stacks = HeldFile(workspace / f"{name}.live")
 
     def make(self) -> None:
         """Make all of them anew, for a new worker. Raises OSError."""

@@ -15,3 +15,4 @@ class PoolLimits:
     log_kb: int = 64
     pin: bool = False
     nice: int = 0
+    spares: int = 0

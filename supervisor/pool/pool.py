@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -20,14 +19,17 @@ from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
 from supervisor.pool.attempt import JobListener, StopReason
 from supervisor.pool.descriptors import Descriptors
+from supervisor.pool.entry import Entry
 from supervisor.pool.evidence import Witness
 from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.placement import Placement
 from supervisor.pool.process import WorkerStartError
+from supervisor.pool.ready_worker import ReadyWorker
 from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
+from supervisor.pool.spares import Helpers, Spares
 from supervisor.pool.welcome import Welcome
 from supervisor.registry import HandlerSpec
 from supervisor.store.claims import Seat
@@ -43,25 +45,6 @@ STARTS_AT_ONCE = 2
 """Workers started at the same time: growing from 1 to 64 must not take the machine away from running jobs."""
 
 
-@dataclass
-class _Entry:
-    """One row of the slot table."""
-
-    slot: WorkerSlot
-    state: SlotState = SlotState.STARTING
-    retiring: bool = False
-    taken: bool = False
-    """Promised to a claim under way, or running a job."""
-    failures: int = 0
-    since: float = field(default_factory=time.monotonic)
-    job: Call | None = None
-    lifetime: Lifetime = field(default_factory=lambda: Lifetime(0, 0, 1.0))
-    looked_at: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def enter(self, state: SlotState) -> None:
-        self.state, self.since = state, time.monotonic()
-
-
 class WorkerPool:
     """Owns the slot table. `run` is its life; the other methods may be called while it runs."""
 
@@ -74,7 +57,7 @@ class WorkerPool:
         self._random = random
         self._desired = 0
         self._winding_down = False
-        self._slots: dict[int, _Entry] = {}
+        self._slots: dict[int, Entry] = {}
         self._resized = asyncio.Event()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._spawning = asyncio.Lock()
@@ -83,6 +66,7 @@ class WorkerPool:
         self._witness = Witness(self.report)
         self._welcome = Welcome()
         self._placement = Placement()
+        self._spares = Spares(fork_server, Helpers(self._start_spare, self._sweep, self._may_start_spare))
 
     @property
     def desired(self) -> int:
@@ -99,7 +83,9 @@ class WorkerPool:
         self.limits = limits
         for entry in self._slots.values():
             entry.lifetime.limit(limits.max_jobs_per_worker, limits.max_growth_mb)
+            entry.slot.nice = limits.nice
             self._look_at(entry)
+        self._resized.set()  # for the spares
         if self._placement.pin(wanted=limits.pin):
             for entry in self._slots.values():
                 self._placement.place(entry.slot.index, entry.slot.pid)
@@ -131,11 +117,11 @@ class WorkerPool:
 
     def has_free(self) -> bool:
         """Tell whether a slot could take a job now."""
-        return any(self._is_free(entry) for entry in self._slots.values())
+        return any(entry.is_free for entry in self._slots.values())
 
     def reserve(self) -> list[Seat]:
         """Promise all free slots to the caller, who must `run` on or `release` each."""
-        free = [entry for entry in self._slots.values() if self._is_free(entry)]
+        free = [entry for entry in self._slots.values() if entry.is_free]
         for entry in free:
             entry.taken = True
         return [Seat(entry.slot.index, entry.slot.pid) for entry in free]
@@ -185,6 +171,7 @@ class WorkerPool:
         """
         try:
             async with asyncio.TaskGroup() as tending:
+                tending.create_task(self._spares.run(), name="spares")
                 while True:
                     self._reconcile(tending)
                     await self._descriptors.until_worth_a_look(self._resized)
@@ -204,12 +191,14 @@ class WorkerPool:
         for index in plan.keep:
             self._slots[index].retiring = False
             self._look_at(self._slots[index])
+        spares = 0 if self._winding_down or not self._desired else self.limits.spares
+        self._spares.want(spares, self.limits.nice)
         for index in plan.open:
-            entry = _Entry(WorkerSlot(index, self._fork_server))
+            entry = Entry(WorkerSlot(index, self._fork_server, self.limits.nice))
             self._slots[index] = entry
             tending.create_task(self._tend(entry), name=f"slot {index}")
 
-    async def _tend(self, entry: _Entry) -> None:
+    async def _tend(self, entry: Entry) -> None:
         """Keep one slot supplied with a worker until it is retired."""
         while not (entry.retiring and not entry.taken):
             if not await self._start(entry):
@@ -222,26 +211,33 @@ class WorkerPool:
         del self._slots[entry.slot.index]
         self._resized.set()  # a place is free; the table may have to grow again
 
-    async def _start(self, entry: _Entry) -> bool:
+    async def _start(self, entry: Entry) -> bool:
         entry.enter(SlotState.STARTING)
         try:
-            async with self._starting:
-                await asyncio.to_thread(self._fork_server.ensure_running)
-                entry.slot.nice = self.limits.nice
-                greeting = await entry.slot.start(self._spawning)
+            await self._man(entry.slot)
         except (WorkerStartError, OSError, RuntimeError) as error:  # no process, thread or descriptor to be had
             await self._back_off(entry, str(error))
             return False
-        self._welcome.read(greeting, entry.slot.index)
         self._placement.place(entry.slot.index, entry.slot.pid)
         jitter = 0.9 + 0.2 * self._random()
         entry.lifetime = Lifetime(self.limits.max_jobs_per_worker, self.limits.max_growth_mb, jitter)
         entry.enter(SlotState.IDLE)
         self.first_worker_ready.set()
         self._look_at(entry)
+        self._spares.look()
         return True
 
-    async def _back_off(self, entry: _Entry, reason: str) -> None:
+    async def _man(self, slot: WorkerSlot) -> None:
+        """Give the slot a worker: a spare one, or else a new one."""
+        if spare := self._spares.take():
+            slot.take(spare)
+            log.debug("spare.taken", slot=slot.index, pid=slot.pid)
+            return
+        async with self._starting:
+            await asyncio.to_thread(self._fork_server.ensure_running)
+            self._welcome.read(await slot.start(self._spawning), slot.index)
+
+    async def _back_off(self, entry: Entry, reason: str) -> None:
         entry.failures += 1
         self._failed_starts += 1
         if self._hopeless and self._failed_starts > HOPELESS_STARTS:
@@ -267,13 +263,13 @@ class WorkerPool:
     def _hopeless(self) -> bool:
         return self._failed_starts >= HOPELESS_STARTS and not self.first_worker_ready.is_set()
 
-    async def _until_spent(self, entry: _Entry) -> None:
+    async def _until_spent(self, entry: Entry) -> None:
         """Return when the worker is dead, due for recycling or no longer wanted, and runs no job."""
         started = time.monotonic()
         death = asyncio.create_task(entry.slot.wait_for_death())
         death.add_done_callback(lambda _: entry.looked_at.set())
         try:
-            while entry.taken or not self._is_spent(entry):
+            while entry.taken or not entry.is_spent:
                 entry.looked_at.clear()
                 await entry.looked_at.wait()
         finally:
@@ -285,29 +281,33 @@ class WorkerPool:
             log.warning("worker.died_idle", slot=entry.slot.index)
             await self._back_off(entry, "the worker died before its first job")
 
-    def _is_spent(self, entry: _Entry) -> bool:
-        slot = entry.slot
-        outdated = slot.nice_of_worker != self.limits.nice
-        worn = slot.worn is not None or entry.lifetime.is_over(slot.jobs_done)
-        return entry.retiring or not slot.alive or outdated or worn
-
-    def _is_free(self, entry: _Entry) -> bool:
-        return entry.state is SlotState.IDLE and not entry.taken and not self._is_spent(entry)
-
     @staticmethod
-    def _judge(entry: _Entry) -> None:
+    def _judge(entry: Entry) -> None:
         """After a job: see whether its worker has served long enough, for a reason worth telling."""
         entry.lifetime.look(entry.slot.jobs_done, lambda: process_tree.footprint(entry.slot.pid))
         if reason := entry.slot.worn or entry.lifetime.outgrown:
             log.warning("worker.worn", slot=entry.slot.index, pid=entry.slot.pid, reason=reason)
 
-    def _look_at(self, entry: _Entry) -> None:
+    def _look_at(self, entry: Entry) -> None:
         entry.looked_at.set()
         self.changed.set()
 
     async def _end_leftovers(self, slot: WorkerSlot) -> None:
         """After a worker's death: kill what it had started and what the fork server has adopted since."""
         if not slot.alive:
-            async with self._spawning:  # a newborn worker must not be taken for an orphan
-                ours = set[int]().union(*(entry.slot.process_ids for entry in self._slots.values()))
-                await asyncio.to_thread(process_tree.kill_orphans, self._fork_server.pid, ours)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        async with self._spawning:  # a newborn worker must not be taken for an orphan
+            ours = self._spares.process_ids.union(*(entry.slot.process_ids for entry in self._slots.values()))
+            await asyncio.to_thread(process_tree.kill_orphans, self._fork_server.pid, ours)
+
+    async def _start_spare(self, spare: ReadyWorker) -> None:
+        await asyncio.to_thread(self._fork_server.ensure_running)
+        self._welcome.read(await spare.start(self._spawning), None)
+
+    def _may_start_spare(self) -> bool:
+        """Slots come first."""
+        waiting = (SlotState.STARTING, SlotState.STOPPING, SlotState.BACKOFF)
+        served = all(entry.state not in waiting for entry in self._slots.values())
+        return served and len(self._slots) >= self._desired and self._descriptors.has_room

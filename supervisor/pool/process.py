@@ -59,10 +59,10 @@ class Exit:
 class WorkerProcess:
     """A worker from its start to its end; a new one is made for every new process."""
 
-    def __init__(
-        self, plan: child.WorkerPlan, fork_server: ForkServer, on_message: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, plan: child.WorkerPlan, fork_server: ForkServer) -> None:
         self.plan = plan
+        self.on_message: Callable[[dict[str, Any]], None] = lambda _message: None
+        """Hears what the worker says from its handshake on."""
         self.pid = 0
         """The process id, from the handshake on."""
         self.spawned_pid = 0
@@ -71,7 +71,6 @@ class WorkerProcess:
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.channel = SlotChannel(self._take, self._silence)
         self._fork_server = fork_server
-        self._on_message = on_message
         self._broken: str | None = None
         self._hook: str | None = None
         self._executor: ProcessPoolExecutor | None = None
@@ -200,7 +199,7 @@ class WorkerProcess:
         elif "setup" in message:
             self._hook = message["setup"] and str(message["setup"])[:200]
         else:
-            self._on_message(message)
+            self.on_message(message)
 
     def _watch_death(self, pid: int, greeting: dict[str, Any]) -> None:
         """Hold the process by a descriptor. Raises ProcessLookupError where its id is no longer its own."""

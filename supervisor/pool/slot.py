@@ -23,7 +23,8 @@ from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, interrupted, reported
 from supervisor.pool.files import SlotFiles
 from supervisor.pool.forkserver import ForkServer
-from supervisor.pool.process import WorkerProcess, WorkerStartError
+from supervisor.pool.process import WorkerProcess
+from supervisor.pool.ready_worker import ReadyWorker
 from supervisor.pool.sampler import Sampler
 from supervisor.process_tree import TreeUsage
 from supervisor.worker import forensics
@@ -57,21 +58,21 @@ _AT_ONCE = (StopReason.LEASE_LOST, StopReason.MEMORY)
 class WorkerSlot:
     """One place for one worker at a time. Its methods belong to one event loop."""
 
-    def __init__(self, index: int, fork_server: ForkServer) -> None:
+    def __init__(self, index: int, fork_server: ForkServer, nice: int = 0) -> None:
         self.index = index
+        self.nice = nice
+        """What its worker should have for niceness."""
         self.kill_grace_s = 2.0
         self.log_kb = 64
-        self.nice = 0
-        """Of the next worker."""
         self.jobs_done = 0
         """Jobs that the present worker has run."""
         self.worn: str | None = None
         """Why the present worker should run no more jobs."""
         self._fork_server = fork_server
-        self._files = SlotFiles(fork_server.workspace, index)
+        self._files = SlotFiles(fork_server.workspace, f"slot-{index}")
         self._asking = asyncio.Lock()
         self._worker: WorkerProcess | None = None
-        self._newborn: WorkerProcess | None = None
+        self._newborn: ReadyWorker | None = None
         self._attempt: Attempt | None = None
 
     @property
@@ -80,14 +81,15 @@ class WorkerSlot:
         return self._worker.pid if self._worker else 0
 
     @property
-    def nice_of_worker(self) -> int:
-        """Of the present worker."""
-        return self._worker.plan.nice if self._worker else self.nice
+    def is_outdated(self) -> bool:
+        """Whether the worker was started for other wishes than those of now."""
+        return self._worker is not None and self._worker.plan.nice != self.nice
 
     @property
     def process_ids(self) -> set[int]:
         """The ids of the present worker and of one that is being started."""
-        return {worker.spawned_pid for worker in (self._worker, self._newborn) if worker and worker.spawned_pid}
+        newborn = self._newborn.process_ids if self._newborn else set()
+        return newborn | ({self._worker.spawned_pid} if self._worker else set())
 
     @property
     def alive(self) -> bool:
@@ -104,18 +106,19 @@ class WorkerSlot:
 
         `spawning` is held while there is a process whose id nobody knows yet.
         """
-        self._newborn = WorkerProcess(self._plan(), self._fork_server, self._on_message)
+        self._newborn = ReadyWorker(self._fork_server, f"slot-{self.index}", self.nice)
         try:
-            self._files.make()
-            await self._newborn.start(spawning)
-            self._worker, self.jobs_done, self.worn = self._newborn, 0, None
-        except OSError as error:
-            raise WorkerStartError(f"{type(error).__name__}: {error}") from error
+            greeting = await self._newborn.start(spawning)
+            self.take(self._newborn)
         finally:
             self._newborn = None
-            if self._worker is None:
-                self._files.remove()  # a slot that waits for its next try holds nothing
-        return self._worker.greeting
+        return greeting
+
+    def take(self, ready: ReadyWorker) -> None:
+        """Have `ready` as the slot's worker from now on, with its files."""
+        self._worker, self._files = ready.process, ready.files
+        self._worker.on_message = self._on_message
+        self.jobs_done, self.worn = 0, None
 
     async def wait_for_death(self) -> None:
         """Return when the present worker is dead."""
@@ -128,18 +131,6 @@ class WorkerSlot:
             await self._worker.close()
             self._worker = None
         self._files.remove()
-
-    def _plan(self) -> child.WorkerPlan:
-        files = self._files
-        return child.WorkerPlan(
-            slot=self.index,
-            spool=str(files.spool),
-            output=str(files.output.path),
-            stacks=str(files.stacks.path),
-            live_stacks=str(files.live_stacks.path),
-            modules=self._fork_server.modules,
-            nice=self.nice,
-        )
 
     async def run(self, call: Call, listener: JobListener) -> AnyOutcome:
         """Run one job on the present worker and return how it ended."""

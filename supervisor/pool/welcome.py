@@ -8,6 +8,9 @@ import structlog
 
 log = structlog.get_logger("supervisor.pool.pool")
 
+SLOW_S = 1.0
+"""Setup hooks that take so long in a worker are worth a word."""
+
 
 class Welcome:
     """Reads greetings, and says each thing once: workers come and go, and inherit the same."""
@@ -15,15 +18,19 @@ class Welcome:
     def __init__(self) -> None:
         self._fork_server = 0
         self._told: set[str] = set()
+        self._told_slow = False
 
-    def read(self, greeting: dict[str, Any], slot: int) -> None:
-        """Log what the worker of `slot` tells for the first time, and what has failed in it."""
+    def read(self, greeting: dict[str, Any], slot: int | None) -> None:
+        """Log what the worker of `slot`, or a spare one, tells for the first time, and what has failed in it."""
         self._read_preload(greeting["preload"], slot)
         for module, trace in greeting["setup_failures"].items():
             log.warning("worker.setup_failed", slot=slot, name=module, traceback=trace)
         log.debug("worker.started", slot=slot, pid=greeting["pid"], setup_s=round(greeting["setup_s"], 3))
+        if greeting["setup_s"] >= SLOW_S and not self._told_slow:
+            self._told_slow = True
+            log.info("worker.slow_setup", setup_s=round(greeting["setup_s"], 1), hint=_SLOW)
 
-    def _read_preload(self, preload: dict[str, Any], slot: int) -> None:
+    def _read_preload(self, preload: dict[str, Any], slot: int | None) -> None:
         if not preload["pid"]:
             log.warning("worker.not_preloaded", slot=slot, hint="every worker loads its own modules")
             return
@@ -40,6 +47,10 @@ class Welcome:
                      peak_mb=round(preload["peak_mb"]))  # fmt: skip
 
 
+_SLOW = (
+    "a slot is without a worker for so long after a crash; @handler.setup(fork_safe=True) loads once for all workers, "
+    "and pool.spares keeps some ready"
+)
 _LOADED_EACH = (
     "every worker loads it for itself, which takes its time and memory; have the library start nothing while it "
     "loads, or say @handler.setup without fork_safe=True"

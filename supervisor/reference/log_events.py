@@ -180,6 +180,13 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "nothing can be sent to the socket in NOTIFY_SOCKET; said once, and nothing else depends on it",
         "socket, reason",
     ),
+    "spare.failed": (
+        "warning",
+        "a spare worker could not be started, or died before a slot took it",
+        "failures, retry_in_s, reason",
+    ),
+    "spare.ready": ("debug", "a spare worker is ready", "pid"),
+    "spare.taken": ("debug", "a slot has a spare worker for its own", "slot, pid"),
     "supervisor.drained": (
         "warning",
         "by a control: nothing is claimed, running jobs may finish and the others are given back",
@@ -221,6 +228,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     ),
     "worker.not_preloaded": ("warning", "the fork server's modules did not reach a worker", "slot, hint"),
     "worker.setup_failed": ("warning", "a setup hook failed; jobs of its module will say so", "slot, name, traceback"),
+    "worker.slow_setup": (
+        "info",
+        "the setup hooks of a worker took a second or more; said once",
+        "setup_s, hint",
+    ),
     "worker.start_failed": ("error", "a worker died or stayed silent before it was ready", "slot, failures, reason"),
     "worker.started": ("debug", "a worker is ready", "slot, pid, setup_s"),
     "worker.worn": ("warning", "a worker has gathered too much, or cannot be put in order", "slot, pid, reason"),

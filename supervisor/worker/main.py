@@ -52,9 +52,8 @@ STOP_SIGNALS: dict[int, type[JobStopped]] = {
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a new worker is told: its place, its files, the modules to import."""
+    """What a new worker is told: its files, the modules to import, its priority."""
 
-    slot: int
     spool: str
     """Folder for files on their way."""
     output: str

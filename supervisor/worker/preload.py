@@ -91,11 +91,11 @@ def load(plan: dict[str, Any], start_over: Callable[[str, str], None]) -> Report
 @contextlib.contextmanager
 def _step(plan: dict[str, Any], name: str, start_over: Callable[[str, str], None]) -> Iterator[None]:
     """Write down what is loaded now, and see afterwards what it has left."""
-    from supervisor.worker import load_notes, traces  # noqa: PLC0415 - as above
+    from supervisor.worker import load_notes, unforkable  # noqa: PLC0415 - as above
 
     load_notes.append(plan["notes"], at=name)
     yield
-    if left := traces.left_running():
+    if left := unforkable.left_running():
         start_over(name, f"it left {left}, which workers forked from there would not have")
 
 

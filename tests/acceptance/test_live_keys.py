@@ -124,6 +124,14 @@ def nice(it: Edited) -> None:
         assert it.jobs.run("tells_its_place")["result"]["nice"] == min(19, ours + more)
 
 
+def spares(it: Edited) -> None:
+    it.edit("pool", spares=1)
+    ready = it.supervisor.wait_for("spare.ready")
+    it.jobs.run("exits", max_attempts=1)
+    assert it.supervisor.wait_for("spare.taken")["pid"] == ready["pid"]
+    it.edit("pool", spares=0)
+
+
 def lease_seconds(it: Edited) -> None:
     it.edit("lease", seconds=40)
     job = it.jobs.wait(it.jobs.insert("sleeps", {"seconds": 1}), "processing")
@@ -288,6 +296,7 @@ EFFECTS: dict[str, Callable[[Edited], None]] = {
     "pool.kill_grace_s": kill_grace_s,
     "pool.pin": pin,
     "pool.nice": nice,
+    "pool.spares": spares,
     "lease.seconds": lease_seconds,
     "lease.reap_every_s": reap_every_s,
     "shutdown.drain_s": drain_s,

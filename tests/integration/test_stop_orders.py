@@ -78,8 +78,8 @@ from supervisor.worker.main import WorkerPlan
 async def main():
     stranger = subprocess.Popen(["sleep", "60"])
     started = start_ticks(stranger.pid)
-    plan = WorkerPlan(slot=0, spool="", output="", stacks="", live_stacks="", modules=())
-    worker = WorkerProcess(plan, ForkServer(Path(".")), print)
+    plan = WorkerPlan(spool="", output="", stacks="", live_stacks="", modules=())
+    worker = WorkerProcess(plan, ForkServer(Path(".")))
     try:
         worker._watch_death(stranger.pid, {"pid": stranger.pid, "started": started - 1})
     except ProcessLookupError:
@@ -91,7 +91,7 @@ async def main():
         print(stranger.wait(1))
     except subprocess.TimeoutExpired:
         print("unharmed")
-    worker = WorkerProcess(plan, ForkServer(Path(".")), print)
+    worker = WorkerProcess(plan, ForkServer(Path(".")))
     worker.greeting = {"pid": stranger.pid, "started": started}
     worker._watch_death(stranger.pid, worker.greeting)
     await worker.kill()

@@ -17,8 +17,8 @@ TABLES = (
     "[http], [log]"
 )
 POOL_KEYS = (
-    "The keys of [pool] are workers, modules, claim, threads_per_worker, pin, nice, load_timeout_s, "
-    "max_jobs_per_worker, max_growth_mb, memory_limit_mb, kill_grace_s"
+    "The keys of [pool] are workers, modules, claim, threads_per_worker, pin, nice, spares, "
+    "load_timeout_s, max_jobs_per_worker, max_growth_mb, memory_limit_mb, kill_grace_s"
 )
 
 
