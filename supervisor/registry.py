@@ -72,6 +72,10 @@ class HandlerSpec:
     memory_limit_mb: int | None = None
     is_coroutine: bool = False
 
+    def prepare(self) -> None:
+        """Build now what the first payload would wait for; pydantic loads much of itself only then."""
+        _adapter(self.payload_type)
+
     def parse_payload(self, payload: Mapping[str, Any]) -> Any:
         """Validate `payload` and return what the function takes: a pydantic model or a dict.
 

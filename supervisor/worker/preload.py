@@ -51,8 +51,14 @@ class Report:
     seconds: float = 0.0
     peak_mb: float = 0.0
 
+    def includes(self, name: str) -> bool:
+        """Tell whether this module or hook is to be loaded here."""
+        return name not in self.left_out
+
 
 REPORT: Report | None = None
+
+_Step = Callable[[str], contextlib.AbstractContextManager[None]]
 
 
 def load(plan: dict[str, Any], start_over: Callable[[str, str], None]) -> Report:
@@ -60,36 +66,55 @@ def load(plan: dict[str, Any], start_over: Callable[[str, str], None]) -> Report
 
     `start_over` is called with a module or a hook and what it has left running; it does not return.
     """
-    from supervisor.registry import REGISTRY, import_module, with_submodules  # noqa: PLC0415 - only where it is needed
-
     report, started = Report(os.getpid(), left_out=plan["left_out"], deferred=plan["deferred"]), time.monotonic()
-
-    def wanted(name: str, *within: str) -> bool:
-        return not {name, *within} & set(report.left_out)
-
-    for given in filter(wanted, plan["modules"]):
-        with _step(plan, given, start_over):
-            names = with_submodules(given)
-        for name in filter(wanted, names):
-            with _step(plan, name, start_over):
-                if failure := import_module(name):
-                    report.failures[name] = failure.traceback
-    for setup in [setup for setup in REGISTRY.setups if setup.fork_safe and wanted(setup.name, setup.module)]:
-        with _step(plan, setup.name, start_over):
-            try:
-                setup.function()
-            except Exception:  # noqa: BLE001 - a hook of the user's; the worker tries it again and its jobs say why
-                report.failures[setup.name] = traceback.format_exc()
-            else:
-                report.hooks.append(setup.name)
+    step = functools.partial(_step, plan, start_over)
+    _import_modules(plan["modules"], report, step)
+    _run_hooks(report, step)
+    _prepare_handlers()
     report.modules = plan["modules"]
     report.seconds = time.monotonic() - started
     report.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return report
 
 
+def _import_modules(modules: list[str], report: Report, step: _Step) -> None:
+    from supervisor.registry import import_module, with_submodules  # noqa: PLC0415 - only where it is needed
+
+    for given in filter(report.includes, modules):
+        with step(given):
+            names = with_submodules(given)
+        for name in filter(report.includes, names):
+            with step(name):
+                if failure := import_module(name):
+                    report.failures[name] = failure.traceback
+
+
+def _run_hooks(report: Report, step: _Step) -> None:
+    from supervisor.registry import REGISTRY  # noqa: PLC0415 - as above
+
+    for setup in [setup for setup in REGISTRY.setups if setup.fork_safe]:
+        if not report.includes(setup.module) or not report.includes(setup.name):
+            continue
+        with step(setup.name):
+            try:
+                setup.function()
+            except Exception:  # noqa: BLE001 - a hook of the user's; the worker tries it again and its jobs say why
+                report.failures[setup.name] = traceback.format_exc()
+            else:
+                report.hooks.append(setup.name)
+
+
+def _prepare_handlers() -> None:
+    """Load what the first job of every worker would wait for."""
+    from supervisor.registry import REGISTRY  # noqa: PLC0415 - as above
+
+    for spec in REGISTRY.handlers.values():
+        with contextlib.suppress(Exception):  # its jobs will say what is wrong
+            spec.prepare()
+
+
 @contextlib.contextmanager
-def _step(plan: dict[str, Any], name: str, start_over: Callable[[str, str], None]) -> Iterator[None]:
+def _step(plan: dict[str, Any], start_over: Callable[[str, str], None], name: str) -> Iterator[None]:
     """Write down what is loaded now, and see afterwards what it has left."""
     from supervisor.worker import load_notes, unforkable  # noqa: PLC0415 - as above
 

@@ -45,6 +45,21 @@ HANGS = """    if in_the_fork_server():
 """
 STARTS_AT_IMPORT = "\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
 
+FIRST_JOB = """
+import sys
+from supervisor import handler
+
+known = set()
+
+@handler(__name__)
+def tell(payload: dict[str, str]):
+    return {"new": sorted(set(sys.modules) - known)}
+
+@handler.setup
+def note():
+    known.update(sys.modules)
+"""
+
 StartWith = Callable[..., RunningSupervisor]
 
 
@@ -114,6 +129,11 @@ def test_a_hook_whose_work_does_not_survive_a_fork_is_left_to_the_workers_and_na
     assert supervisor.stop() == 0
     gone(family)
     gone([psutil.Process(pid) for pid in [int((tmp_path / "child").read_text())] if psutil.pid_exists(pid)])
+
+
+def test_the_first_job_of_a_worker_finds_everything_loaded(start_with: StartWith, jobs: Jobs) -> None:
+    start_with({"first": FIRST_JOB})
+    assert jobs.run("first")["result"]["new"] == []
 
 
 def test_a_hook_that_hangs_the_fork_server_is_left_out_in_time_and_other_handlers_go_on(
