@@ -235,6 +235,14 @@ MUTANTS = (
         f"{HOOKS}::test_a_fork_server_that_hangs_in_a_hook_dies_with_its_supervisor",
     ),
     Mutant(
+        "the spare worker's place in a slot that has lost its own",
+        "supervisor/pool/pool.py",
+        "        if spare := self._spares.take():\n",
+        "        if spare := None:\n",
+        "tests/acceptance/test_spares.py::"
+        "test_a_slot_that_loses_its_worker_has_the_spare_one_at_once_and_a_new_spare_follows",
+    ),
+    Mutant(
         "the main program left out of workers",
         "supervisor/pool/context.py",
         'reduction.dump({"name": process_obj.name}, buffer)',

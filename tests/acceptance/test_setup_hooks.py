@@ -1,5 +1,6 @@
 """Where setup hooks run, and what becomes of one that says it is fork-safe and is not."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -157,7 +158,11 @@ def test_a_fork_server_that_hangs_in_a_hook_dies_with_its_supervisor(start_with:
     hung = psutil.Process(int(until(note.read_text)))
     supervisor.process.send_signal(signal.SIGKILL)
     supervisor.process.wait(10)
-    gone([hung])
+    try:
+        gone([hung])
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            hung.kill()
 
 
 def test_a_hook_that_kills_every_worker_is_named(start_with: StartWith) -> None:
