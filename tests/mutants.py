@@ -228,6 +228,13 @@ MUTANTS = (
         f"{HOOKS}::test_a_hook_whose_work_does_not_survive_a_fork_is_left_to_the_workers_and_named_once",
     ),
     Mutant(
+        "the freezing of what workers share",
+        "supervisor/worker/preload.py",
+        "    gc.freeze()",
+        "    pass",
+        f"{HOOKS}::test_workers_share_a_model_through_its_use_and_a_garbage_collection",
+    ),
+    Mutant(
         "the lifeline of a fork server that loads",
         "supervisor/worker/preload.py",
         '    lifeline.hold(plan["lifeline"])',

@@ -61,6 +61,28 @@ def note():
     known.update(sys.modules)
 """
 
+MODEL = """
+import gc, os, zlib
+from pathlib import Path
+from supervisor import handler
+
+def private_mb():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+@handler.setup(fork_safe=True)
+def load():
+    global weights, words
+    weights = os.urandom(60 << 20)
+    words = [[number] for number in range(600_000)]  # 60 MB, all of it known to the garbage collector
+
+@handler(__name__)
+def use(payload):
+    zlib.crc32(weights)
+    gc.collect()
+    return {"private_mb": private_mb()}
+"""
+
 StartWith = Callable[..., RunningSupervisor]
 
 
@@ -130,6 +152,11 @@ def test_a_hook_whose_work_does_not_survive_a_fork_is_left_to_the_workers_and_na
     assert supervisor.stop() == 0
     gone(family)
     gone([psutil.Process(pid) for pid in [int((tmp_path / "child").read_text())] if psutil.pid_exists(pid)])
+
+
+def test_workers_share_a_model_through_its_use_and_a_garbage_collection(start_with: StartWith, jobs: Jobs) -> None:
+    start_with({"large": MODEL})
+    assert jobs.run("large")["result"]["private_mb"] < 30, "of 120 MB and more"
 
 
 def test_the_first_job_of_a_worker_finds_everything_loaded(start_with: StartWith, jobs: Jobs) -> None:
