@@ -113,7 +113,7 @@ class _Assembly:
         self.lease_keeper = LeaseKeeper(self.live, self.leases, self.recorder, self.owner)
         self.candidates = Candidates(database, self.collection)
         self.wakeup = Wakeup(database, self.collection, self.random, look=self._look)
-        identity = {**me, "version": __version__}
+        identity = {**me, "version": __version__, "session": self.results.session}
         self.heartbeat = Heartbeat(self.live, self.pool, self.coroutines, self.presence, identity)
         self.sizing = Sizing(self.live, self.pool, self.heartbeat.soon)
         self.draining = Draining(self.live, self.heartbeat.soon)

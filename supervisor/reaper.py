@@ -116,6 +116,8 @@ class Reaper:
         """At start: release at once what a supervisor that died on this host was running. Raises PyMongoError."""
         for document in await self._presence.on_host(host):
             if is_dead(document):
+                if refused := await self._presence.end_session(document):
+                    log.debug("reaper.session_left", predecessor=document["_id"], reason=refused)
                 orphans = await self._leases.of_supervisor(document["_id"])
                 log.warning("supervisor.predecessor_died", predecessor=document["_id"], jobs=len(orphans))
                 await self._release(orphans, "its supervisor died", only_if_expired=False)

@@ -54,6 +54,7 @@ exit. One that is silent for 15 seconds is probably gone.
 | field | meaning |
 |---|---|
 | `_id`, `host`, `pid`, `version` | who it is |
+| `session` | the database's id of the session of its transactions, which a successor on the host ends |
 | `started_at`, `heartbeat_at` | in the database's time |
 | `phase` | {phases} |
 | `drained` | whether a drain is in force and no claim is under way any more: it will claim nothing |

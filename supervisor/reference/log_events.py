@@ -136,6 +136,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "reason",
     ),
     "reaper.failed": ("warning", "a round of the reaper failed; the next comes in seconds", "reason"),
+    "reaper.session_left": (
+        "debug",
+        "a dead predecessor's session could not be ended; a transaction that it had begun ends within a minute",
+        "predecessor, reason",
+    ),
     "resize.overruled": (
         "info",
         "an edit of `pool.workers` came after this resize and wins over it on this host",

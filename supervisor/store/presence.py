@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
+from bson import Binary
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
+
+from supervisor.store.patience import first_line
 
 COLLECTION = "supervisors"
 
@@ -29,6 +35,22 @@ class PresenceStore:
     async def on_host(self, host: str) -> list[dict[str, Any]]:
         """Return the other heartbeat documents of this host."""
         return await self._supervisors.find({"host": host, "_id": {"$ne": self.supervisor}}).to_list()
+
+    async def end_session(self, document: Mapping[str, Any]) -> str | None:
+        """End the session of a supervisor that is known to be dead; return why the database refuses, if it does.
+
+        A transaction that it had begun keeps its job from everybody until the server ends it, which takes a minute.
+        Raises PyMongoError.
+        """
+        try:
+            session = {"id": Binary.from_uuid(UUID(str(document.get("session"))))}
+        except ValueError:  # an older version wrote none
+            return None
+        try:
+            await self._supervisors.database.client.admin.command("killSessions", [session])
+        except OperationFailure as error:
+            return first_line(error)
+        return None
 
     async def forget(self, supervisor: str) -> None:
         """Remove the heartbeat document of a supervisor that is known to be dead."""

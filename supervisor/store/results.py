@@ -50,6 +50,11 @@ class ResultStore:
         self._transaction = asyncio.Lock()
         self._jobs, self._files = database[collection], database[FILES]
 
+    @property
+    def session(self) -> str:
+        """The id of the session that all transactions of this store share, as a UUID in text."""
+        return str(self._session.session_id["id"].as_uuid())
+
     async def apply(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
         """Write the transitions in one round trip; those with followers in a transaction each.
 

@@ -3,9 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from pymongo import timeout
+from pymongo.errors import OperationFailure
 
 from supervisor.store.presence import COLLECTION, PresenceStore
-from tests.support.jobs import server_now
+from supervisor.store.results import ResultStore
+from tests.support.jobs import JOBS, server_now
 
 
 @pytest.fixture
@@ -80,3 +83,23 @@ async def test_who_has_been_silent_for_long_is_forgotten(database, documents, pr
     )
     assert await presence.forget_silent(3600) == 1
     assert {document["_id"] async for document in documents.find()} == {"late", "ahead", "strange", "without"}
+
+
+async def test_a_transaction_that_a_dead_supervisor_has_left_open_is_in_nobody_s_way(database, documents, presence):
+    results = ResultStore(database, JOBS)
+    await database[JOBS].insert_one({"_id": 1, "n": 0})
+    session = results._session
+    await session.start_transaction()
+    await database[JOBS].update_one({"_id": 1}, {"$set": {"n": 1}}, session=session)
+    await presence.beat({"session": results.session})
+    await presence.end_session(await documents.find_one({}))
+    with timeout(5):
+        await database[JOBS].update_one({"_id": 1}, {"$inc": {"n": 10}})
+    assert (await database[JOBS].find_one({}))["n"] == 10
+    with pytest.raises(OperationFailure):
+        await session.commit_transaction()
+
+
+@pytest.mark.parametrize("session", [None, 5, "", {"id": 1}, "0" * 31])
+async def test_a_session_that_cannot_be_one_is_passed_over(presence, session):
+    await presence.end_session({"session": session})
