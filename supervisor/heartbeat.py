@@ -110,6 +110,7 @@ class Heartbeat:
             "workers_from": self._live.workers_from,
             "config": self._live.config,
             "slots": slots,
+            "spares": [{"pid": pid, "rss_mb": rss_mb} for pid, rss_mb in self._pool.spares()],
             "coroutines": self._coroutine_jobs(now),
             "handlers": self._handlers(),
             "recent": self._live.recent.report(),

@@ -84,9 +84,14 @@ def _print_slots(supervisors: list[dict[str, Any]], now: datetime) -> None:
          "" if slot.get("job_id") is None else id_text(slot["job_id"]),
          duration(seconds_between(slot.get("since"), now)),
          "" if slot.get("rss_mb") is None else f"{slot['rss_mb']:.0f} MB"]
-        for supervisor in supervisors for slot in supervisor.get("slots") or ()
+        for supervisor in supervisors for slot in _slots(supervisor)
     ]  # fmt: skip
     print_table(("host", "slot", "state", "pid", "handler", "job", "for", "memory"), rows)
+
+
+def _slots(supervisor: Document) -> list[Document]:
+    """Return the slots, and behind them the spare workers, which have no number."""
+    return [*parts(supervisor, "slots"), *({**spare, "state": "spare"} for spare in parts(supervisor, "spares"))]
 
 
 def _print_coroutines(supervisors: list[dict[str, Any]], now: datetime) -> None:

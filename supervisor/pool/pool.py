@@ -111,6 +111,10 @@ class WorkerPool:
             for index, entry in sorted(self._slots.items())
         ]
 
+    def spares(self) -> list[tuple[int, float | None]]:
+        """Return the process ids of the spare workers that stand ready, and their memory in megabytes."""
+        return [(pid, process_tree.rss_mb(pid)) for pid in self._spares.pids]
+
     def runs(self, spec: HandlerSpec) -> bool:
         """Tell whether jobs of this handler run here."""
         return not spec.is_coroutine

@@ -52,6 +52,11 @@ class Spares:
         everyone = [*self._ready, *filter(None, [self._newborn])]
         return set[int]().union(*(spare.process_ids for spare in everyone))
 
+    @property
+    def pids(self) -> list[int]:
+        """Those that stand ready."""
+        return [spare.process.pid for spare in self._ready if spare.process.alive]
+
     def want(self, number: int, nice: int) -> None:
         """Set how many there should be, and their niceness."""
         self._wanted, self._nice = number, nice

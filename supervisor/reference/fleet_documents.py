@@ -64,6 +64,7 @@ application's), `control` or `signal` |
 | `config` | the keys of its configuration that are not at their default: `[{{key, value, from}}]`, secrets hidden |
 | `slots` | the actual ones: `[{{slot, state, pid, job_id, handler, since, rss_mb, cpu}}]`; `rss_mb` is the worker's \
 own memory, `cpu` what its job uses with its subprocesses, in per cent of one core, or null |
+| `spares` | workers that stand ready for a slot (`pool.spares`): `[{{pid, rss_mb}}]` |
 | `coroutines` | the jobs of coroutine handlers, the {most_coroutines} that have run longest: \
 `[{{slot, state, job_id, handler, since}}]`; `slot` is a place in the event loop, below 0; `state` is `running`, \
 `stopping` or `unstoppable` |

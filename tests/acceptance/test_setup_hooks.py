@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.supervising import ROOT, Document, Jobs, RunningSupervisor, configuration, gone, jobs_in
+from tests.support.supervising import ROOT, Document, Jobs, RunningSupervisor, configuration, gone
 from tests.support.until import until
 
 HEAD = """
@@ -107,12 +107,6 @@ def start_with(tmp_path: Path, mongo_uri: str, database_name: str) -> Iterator[S
     yield start
     for supervisor in running:
         supervisor.end()
-
-
-@pytest.fixture
-def jobs(mongo_uri: str, database_name: str) -> Iterator[Jobs]:
-    with jobs_in(mongo_uri, database_name) as found:
-        yield found
 
 
 def left_out(supervisor: RunningSupervisor) -> dict[str, Document]:

@@ -1,5 +1,6 @@
 """Spare workers: a slot that loses its worker has another one at once, however long its model takes to load."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,16 +8,11 @@ import psutil
 import pytest
 
 from tests.support import slow_start
-from tests.support.supervising import MISBEHAVING, ROOT, Jobs, RunningSupervisor, configuration, gone, jobs_in
+from tests.support.command_line import CommandLine
+from tests.support.supervising import MISBEHAVING, ROOT, Jobs, RunningSupervisor, configuration, gone
 from tests.support.until import until
 
 ALL_KEYS = {"workers": 1, "spares": 1, "modules": [MISBEHAVING, slow_start.__name__]}
-
-
-@pytest.fixture
-def jobs(mongo_uri: str, database_name: str) -> Iterator[Jobs]:
-    with jobs_in(mongo_uri, database_name) as found:
-        yield found
 
 
 @pytest.fixture
@@ -43,9 +39,10 @@ def spares(supervisor: RunningSupervisor, count: int) -> list[int]:
 
 
 def test_a_slot_that_loses_its_worker_has_the_spare_one_at_once_and_a_new_spare_follows(
-    supervisor: RunningSupervisor, jobs: Jobs, model: Path
+    supervisor: RunningSupervisor, jobs: Jobs, model: Path, command: CommandLine
 ) -> None:
     (spare,) = spares(supervisor, 1)
+    until(lambda: re.search(rf"spare +{spare}", command("status").out), 30, "a status that shows it")
     model.unlink()  # from here on nobody gets through his setup
     crashed = jobs.run("exits", max_attempts=1)
     following = jobs.run("prints")
