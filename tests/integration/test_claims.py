@@ -569,12 +569,21 @@ async def test_where_there_is_room_for_it_the_reason_is_given(jobs, store):
 # trouble
 
 
+OUT_OF_TIME = {"writeConcernError": {"code": 50, "codeName": "MaxTimeMSExpired", "errmsg": "it took too long"}}
+STEPS_DOWN = {
+    "writeConcernError": {"code": 11602, "codeName": "InterruptedDueToReplStateChange", "errmsg": "it steps down"},
+    "errorLabels": ["RetryableWriteError"],  # which the driver adds to what it has read
+}
+
+
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "with another"])
-async def test_a_claim_that_no_majority_has_confirmed_starts_nothing(mongod, database, jobs, store, others):
+@pytest.mark.parametrize("unconfirmed", [OUT_OF_TIME, STEPS_DOWN], ids=["late", "stepped down"])
+async def test_a_claim_that_no_majority_has_confirmed_starts_nothing(
+    mongod, database, jobs, store, others, unconfirmed
+):
     """An election could undo it, and the next claim of the job would get the same token."""
     await jobs.insert_many([pending() for _ in range(1 + others)])
-    unconfirmed = {"code": 50, "codeName": "MaxTimeMSExpired", "errmsg": "operation exceeded time limit"}
-    where = {"namespace": f"{database.name}.{JOBS}", "writeConcernError": unconfirmed}
+    where = {"namespace": f"{database.name}.{JOBS}", **unconfirmed}
     with failing(mongod, ["update", "findAndModify"], **where), pytest.raises(PyMongoError):
         await claim_some(store, 1 + others)
 
