@@ -22,8 +22,7 @@ from supervisor import __version__, host
 from supervisor.batches import Batches
 from supervisor.config.loading import LoadedConfig
 from supervisor.config.settings import LogSettings, Settings
-from supervisor.controls import POLL_S as CONTROLS_POLL_S
-from supervisor.controls import Controls, Heeders
+from supervisor.controls import PACE, Controls, Heeders
 from supervisor.core.transitions import Transition
 from supervisor.coroutines.runner import LoopRunner
 from supervisor.coroutines.watch import LoopWatch
@@ -49,7 +48,7 @@ from supervisor.side_effects import SideEffects
 from supervisor.sizing import Sizing
 from supervisor.status_line import StatusLine
 from supervisor.store.batches import BatchStore
-from supervisor.store.candidates import Candidates
+from supervisor.store.candidates import Candidates, Outlook
 from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.controls import COLLECTION as CONTROLS
 from supervisor.store.controls import ControlStore
@@ -149,7 +148,7 @@ class _Assembly:
 
     def _controls(self) -> Controls:
         store = ControlStore(self.database, self.owner)
-        alarm = Wakeup(self.database, CONTROLS, self.random, store.changes(), CONTROLS_POLL_S)
+        alarm = Wakeup(self.database, CONTROLS, self.random, store.changes(), PACE)
         return Controls(self.live, store, alarm, Heeders(self.sizing, self.draining, self.wakeup.ring))
 
     def _dispatchers(self) -> tuple[Dispatcher, ...]:
@@ -173,8 +172,8 @@ class _Assembly:
             for executor, pulse in ((self.pool, pulse), (self.coroutines, Pulse()))
         )
 
-    async def _look(self) -> bool:
-        return await self.candidates.any_due(self.live.claimable())
+    async def _look(self) -> Outlook:
+        return await self.candidates.outlook(self.live.claimable())
 
     def _on_recorded(self, change: Transition) -> None:
         self.live.count(change)

@@ -25,11 +25,12 @@ from supervisor.sizing import Sizing
 from supervisor.store.controls import BREAKER, EVERY, LOGS, STACK, ControlStore, Pause
 from supervisor.store.leases import claim_key
 from supervisor.store.patience import first_line
-from supervisor.wakeup import Wakeup
+from supervisor.wakeup import Pace, Wakeup
 
 log = structlog.get_logger("supervisor.controls")
 
-POLL_S = 2.0
+PACE = Pace(poll_s=2.0, quiet_s=5.0)
+"""Of looks that nothing has asked for; a drain that ends by the clock is noticed as much later."""
 FORGET_AFTER_S = 60.0
 """Nobody waits so long for an answer."""
 AT_ONCE_BYTES = 256 * 1024
@@ -67,13 +68,14 @@ class Controls:
         self._failing = False
 
     async def run(self) -> None:
-        """Look when there is something to see, and about every POLL_S seconds, until cancelled."""
+        """Look when there is something to see, and every few seconds, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._alarm.run(), name="watch controls")
             while True:
                 heard = self._alarm.listen()
                 await self._look(group)
-                await self._alarm.wait(heard)
+                while not await self._alarm.wait(heard):
+                    pass
 
     def soon(self) -> None:
         """Look now."""

@@ -1,4 +1,4 @@
-"""Knowing when to look: the change stream for speed, a jittered poll for certainty.
+"""Knowing when to look: the change stream for speed, a jittered poll for certainty, seldom while all is quiet.
 
 A stream misses jobs that fall due by the clock, and falls silent without an error when replication stalls; so it only
 wakes, and the poll guarantees. After a break it goes on where it was, from the token of what it saw last; a token that
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -17,11 +18,15 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
 from supervisor.core.job import Status
+from supervisor.store.candidates import Outlook
 from supervisor.store.patience import first_line
 
 log = structlog.get_logger("supervisor.wakeup")
 
 POLL_S = 1.0
+QUIET_S = 2.5
+_TURN_S = 2.0
+"""Whoever waits turns once in so many seconds at least: that shows that it lives."""
 _REOPEN_S = 1.0
 _AWAIT_MS = 4000
 """How long the database waits for a change before it answers that there is none: within the deadline of a call."""
@@ -42,8 +47,17 @@ MAY_BE_WORK: list[dict[str, Any]] = [
 """The change stream's pipeline that lets through what may be a job to claim."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How often to poll, in seconds between two polls on average."""
+
+    poll_s: float = POLL_S
+    quiet_s: float = QUIET_S
+    """The same while the change stream is open and the latest look has found nothing that could fall due."""
+
+
 class Wakeup:
-    """An alarm that rings at every change that `changes` lets through, and at least about once in `poll_s` seconds."""
+    """An alarm that rings at every change that `changes` lets through, and polls as often as `pace` says."""
 
     def __init__(
         self,
@@ -51,14 +65,16 @@ class Wakeup:
         collection: str,
         random: Callable[[], float],
         changes: list[dict[str, Any]] = MAY_BE_WORK,
-        poll_s: float = POLL_S,
-        look: Callable[[], Awaitable[bool]] | None = None,
+        pace: Pace = Pace(),
+        look: Callable[[], Awaitable[Outlook]] | None = None,
     ) -> None:
         """With `look`, a poll asks that first: whoever waits is told whether a closer look is worth it."""
         self._collection = database[collection]
         self._changes = changes
-        self._poll_s = poll_s
+        self._pace = pace
         self._look = look
+        self._listening = False
+        self._quiet = False
         self._poll_at = 0.0
         """When the next poll is due, for all who wait; by the loop's clock."""
         self._random = random
@@ -70,12 +86,13 @@ class Wakeup:
     def ring(self) -> None:
         """Say that there may be something."""
         self._rings += 1
+        self._quiet = False
         self._rung.set()
         self._rung = asyncio.Event()  # who waits has the old one; several may
 
     def ring_in(self, seconds: float) -> None:
         """Say that there may be something in a while: a retry falls due."""
-        if seconds < self._poll_s:  # the poll sees later ones in time
+        if seconds < self._pace.poll_s:  # the poll sees later ones in time
             asyncio.get_running_loop().call_later(seconds + 0.005, self.ring)
 
     def listen(self) -> int:
@@ -83,33 +100,38 @@ class Wakeup:
         return self._rings
 
     async def wait(self, heard: int) -> bool:
-        """Return True when there may be something since `listen` said `heard`, False when a poll has found nothing."""
+        """Return True when there may be something since `listen` said `heard`, False after a while without."""
         now = asyncio.get_running_loop().time()
-        if self._poll_at <= now:
-            self._poll_at = self._next_poll(now)
+        self._set_poll(now)
         if self._rings == heard:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self._poll_at):
+                async with asyncio.timeout_at(min(self._poll_at, now + _TURN_S)):
                     await self._rung.wait()
         return self._rings != heard or await self._poll()
 
+    def _set_poll(self, now: float) -> None:
+        """Say when to poll, where that is over or may be too late."""
+        if self._poll_at <= now or not self._quiet:
+            poll_at = now + (self._pace.quiet_s if self._quiet else self._pace.poll_s) * (0.5 + self._random())
+            self._poll_at = poll_at if self._poll_at <= now else min(self._poll_at, poll_at)
+
     async def _poll(self) -> bool:
-        if self._look is None:
-            return True
+        """Tell whether a closer look is worth it; for all who wait, the first one asks."""
         now = asyncio.get_running_loop().time()
         if self._poll_at > now:
-            return False  # somebody else who waits has asked, and would have rung
-        self._poll_at = self._next_poll(now)
+            return False  # not yet, or somebody else has asked, and would have rung
+        if self._look is None:
+            self._quiet = self._listening
+            return True
+        self._set_poll(now)
         try:
-            found = await self._look()
+            outlook = await self._look()
         except PyMongoError:  # whoever looks closer will hear the same, and say so
-            found = True
-        if found:
+            outlook = Outlook.DUE
+        self._quiet = self._listening and outlook is Outlook.NOTHING
+        if outlook is Outlook.DUE:
             self.ring()
-        return found
-
-    def _next_poll(self, now: float) -> float:
-        return now + self._poll_s * (0.5 + self._random())
+        return outlook is Outlook.DUE
 
     async def run(self) -> None:
         """Listen to the change stream until cancelled."""
@@ -120,12 +142,14 @@ class Wakeup:
                 log.debug("wakeup.stream_ended", reason=first_line(error), resumes=self._seen is not None)
                 if isinstance(error, OperationFailure):  # an answer, perhaps that it knows the token no more
                     self._seen = None
+            self._listening = self._quiet = False
             await asyncio.sleep(_REOPEN_S * (0.5 + self._random()))
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"max_await_time_ms": _AWAIT_MS, "start_after": self._seen}
         async with await self._collection.watch(self._changes, **options) as stream:
+            self._listening = True
             self.ring()  # what came in between, a new stream does not tell
             while stream.alive:
                 asked_at = loop.time()

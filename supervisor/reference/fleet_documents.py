@@ -16,7 +16,7 @@ Collections beside the jobs. What `pause`, `resize` and `drain` do, any program 
 
 ## `controls`
 
-Every supervisor looks when a document with one of these ids changes, and about every two seconds in any case. Before it
+Every supervisor looks when a document with one of these ids changes, and every few seconds in any case. Before it
 has read them once it claims nothing and starts no worker. While the database does not answer, what it read last stays
 in force.
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import bson
@@ -52,6 +53,15 @@ _RARE = 2
 Document = dict[str, Any]
 
 
+class Outlook(StrEnum):
+    """What there is of pending jobs."""
+
+    NOTHING = "nothing"
+    LATER = "later"
+    """Some, and none of them is due."""
+    DUE = "due"
+
+
 class Candidates:
     """The queue of one collection, as far as a claim looks into it."""
 
@@ -78,15 +88,20 @@ class Candidates:
             if sound or not found or time.monotonic() > until:
                 return sorted(sound, key=_place)[:limit]
 
-    async def any_due(self, handlers: Sequence[str]) -> bool:
+    async def outlook(self, handlers: Sequence[str]) -> Outlook:
         """Tell whether a job of one of `handlers` is due, whatever else may keep it from running. Raises PyMongoError.
 
-        Cheaper than `find` for who looks once a second and nearly always finds nothing.
+        Cheaper than `find` for who looks now and then and nearly always finds nothing.
         """
         if not handlers:
-            return False
-        due = {"status": Status.PENDING.value, **_of(handlers), **_DUE}
-        return await self._jobs.find_one(due, {"_id": 1}) is not None
+            return Outlook.NOTHING
+        waiting = {"status": Status.PENDING.value, **_of(handlers)}
+        first = await self._jobs.find_one(waiting, {"_id": 0, "due": _DUE["$expr"]})
+        if first is None:
+            return Outlook.NOTHING
+        if first["due"] or await self._jobs.find_one({**waiting, **_DUE}, {"_id": 1}) is not None:
+            return Outlook.DUE
+        return Outlook.LATER
 
     async def _heads(
         self, handlers: Sequence[str], limit: int, full_groups: Mapping[str, Sequence[str]]

@@ -19,6 +19,7 @@ from tests.support.until import until
 
 DATABASE = "failover"
 NAMESPACE = f"{DATABASE}.jobs"
+WRITES = ["update", "findAndModify"]
 LEASE = {"seconds": 20, "reap_every_s": 0.5}
 """Long enough for any election here: none of these faults may cost an attempt."""
 
@@ -85,7 +86,7 @@ def started(supervisor: RunningSupervisor, job_id: Any) -> bool:
 @contextmanager
 def held_up(primary: RunningMongod) -> Iterator[Any]:
     """Hold up every write to a job for some seconds, in the middle of which the primary is to go."""
-    with failing(primary, ["update"], namespace=NAMESPACE, blockConnection=True, blockTimeMS=3000) as point:
+    with failing(primary, WRITES, namespace=NAMESPACE, blockConnection=True, blockTimeMS=3000) as point:
         yield point
 
 

@@ -17,7 +17,8 @@ from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
-CLAIM = RECORD = "update jobs"
+CLAIM, RECORD = "findAndModify jobs", "update jobs"
+"""The claim of a lone job, and the record of any."""
 
 
 @pytest.fixture

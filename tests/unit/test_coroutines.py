@@ -12,7 +12,7 @@ from supervisor.coroutines.tail import Tail
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.pool.attempt import StopReason
 from supervisor.testing.inline import AsyncInlineLink, InlineLink
-from supervisor.wakeup import Wakeup
+from supervisor.wakeup import Pace, Wakeup
 
 ORDERED = [
     (StopReason.TIMEOUT, JobTimeout),
@@ -146,7 +146,7 @@ async def test_a_stack_shows_the_calls_that_a_coroutine_waits_in_the_latest_firs
 
 
 async def test_every_listener_hears_a_ring_that_came_while_it_was_looking() -> None:
-    alarm = Wakeup(_Nothing(), "jobs", lambda: 0.5, poll_s=3600)
+    alarm = Wakeup(_Nothing(), "jobs", lambda: 0.5, pace=Pace(3600))
     first, second = alarm.listen(), alarm.listen()
     alarm.ring()
     async with asyncio.timeout(10):
