@@ -151,6 +151,7 @@ def test_the_pulse_stops_when_the_claim_loop_hangs_though_all_else_goes_on(
     )  # it asks the database all the time
     goes_on(manager)
     supervisor.process.send_signal(signal.SIGUSR2)
+    jobs.insert("ok")  # to be claimed, and that claim never begins
     falls_silent(manager)
     heartbeats = jobs.collection.database["supervisors"]
     last = heartbeats.find_one({}, {"heartbeat_at": 1})
