@@ -45,6 +45,7 @@ def _hierarchies(cgroup_root: Path, own_cgroup: Path) -> Iterator[tuple[Path, st
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
             yield cgroup_root, path, _quota_v2
+            yield cgroup_root / "unified", path, _quota_v2  # where both versions are mounted
         elif "cpu" in controllers.split(","):
             yield cgroup_root / controllers, path, _quota_v1
             yield cgroup_root / "cpu", path, _quota_v1

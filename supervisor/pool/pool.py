@@ -239,7 +239,7 @@ class WorkerPool:
             return
         async with self._starting:
             await asyncio.to_thread(self._fork_server.ensure_running)
-            self._welcome.read(await slot.start(self._spawning), slot.index)
+            self._welcome.read(await slot.start(self._spawning), slot.index, self.limits.spares)
 
     async def _back_off(self, entry: Entry, reason: str) -> None:
         entry.failures += 1
@@ -308,7 +308,7 @@ class WorkerPool:
 
     async def _start_spare(self, spare: ReadyWorker) -> None:
         await asyncio.to_thread(self._fork_server.ensure_running)
-        self._welcome.read(await spare.start(self._spawning), None)
+        self._welcome.read(await spare.start(self._spawning), None, self.limits.spares)
 
     def _may_start_spare(self) -> bool:
         """Slots come first."""

@@ -20,13 +20,13 @@ class Welcome:
         self._told: set[str] = set()
         self._told_slow = False
 
-    def read(self, greeting: dict[str, Any], slot: int | None) -> None:
+    def read(self, greeting: dict[str, Any], slot: int | None, spares: int) -> None:
         """Log what the worker of `slot`, or a spare one, tells for the first time, and what has failed in it."""
         self._read_preload(greeting["preload"], slot)
         for module, trace in greeting["setup_failures"].items():
             log.warning("worker.setup_failed", slot=slot, name=module, traceback=trace)
         log.debug("worker.started", slot=slot, pid=greeting["pid"], setup_s=round(greeting["setup_s"], 3))
-        if greeting["setup_s"] >= SLOW_S and not self._told_slow:
+        if greeting["setup_s"] >= SLOW_S and not spares and not self._told_slow:
             self._told_slow = True
             log.info("worker.slow_setup", setup_s=round(greeting["setup_s"], 1), hint=_SLOW)
 

@@ -235,7 +235,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "worker.setup_failed": ("warning", "a setup hook failed; jobs of its module will say so", "slot, name, traceback"),
     "worker.slow_setup": (
         "info",
-        "the setup hooks of a worker took a second or more; said once",
+        "the setup hooks of a worker took a second or more, and there are no spares; said once",
         "setup_s, hint",
     ),
     "worker.start_failed": ("error", "a worker died or stayed silent before it was ready", "slot, failures, reason"),

@@ -44,6 +44,10 @@ HANGS = """    if in_the_fork_server():
         Path(os.environ['NOTE_OF_HANG']).write_text(str(os.getpid()))
         sum(range(10**14))  # in C code, with the interpreter lock held
 """
+SLOW_THE_SECOND_TIME = """    note = Path(os.environ['NOTE_OF_HANG'])
+    time.sleep(12 if note.exists() else 0)  # longer than a fork server that has loaded may take to answer
+    note.touch()
+"""
 STARTS_AT_IMPORT = "\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
 
 FIRST_JOB = """
@@ -170,6 +174,17 @@ def test_a_hook_that_hangs_the_fork_server_is_left_out_in_time_and_other_handler
     for name in ("sound", "hangs"):
         assert jobs.run(name)["status"] == "completed"
     assert supervisor.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_fork_server_that_is_replaced_has_as_long_to_load_as_the_first(start_with: StartWith, jobs: Jobs) -> None:
+    supervisor = start_with({"slow": HEAD + SLOW_THE_SECOND_TIME})
+    worker = psutil.Process(jobs.run("slow")["result"]["pid"])
+    worker.parents()[0].kill()
+    loaded = supervisor.wait_for("preload.done", timeout_s=60, count=2)
+    assert (loaded["seconds"] > 12, loaded["hooks"]) == (True, ["slow.load"])
+    assert jobs.run("slow")["status"] == "completed"
+    assert not left_out(supervisor)
 
 
 def test_a_fork_server_that_hangs_in_a_hook_dies_with_its_supervisor(start_with: StartWith, tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def tree(root: Path, files: dict[str, str]) -> Path:
             8,
             id="v1, unlimited",
         ),
+        pytest.param(
+            "4:memory:/\n0::/box\n", {"unified/box/cpu.max": "300000 100000"}, 8, 3, id="both versions, the cpu in v2"
+        ),
         pytest.param("0::/\n", {"cpu.max": "nonsense"}, 8, 8, id="what cannot be read does not bound"),
         pytest.param("0::/\n", {"cpu.max": "1000 0"}, 8, 8, id="a period of zero does not bound"),
         pytest.param("garbage\n", {"cpu.max": "100000 100000"}, 8, 1, id="an odd line is taken for the root"),
