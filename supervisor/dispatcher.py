@@ -86,7 +86,7 @@ class Dispatcher:
         return self._executor.has_free()
 
     async def _fill(self) -> bool:
-        """Claim for the free places, once; tell whether any job was found."""
+        """Claim for the free places, once; tell whether there may be more to claim at once."""
         seats = self._executor.reserve()
         self._claiming = claim = asyncio.create_task(self._claim(seats), name="claim")
         # shielded: a claim cancelled half way would leave jobs claimed by nobody
@@ -106,7 +106,7 @@ class Dispatcher:
         finally:
             for seat in unused.values():
                 self._executor.release(seat)
-        return len(unused) < len(seats)
+        return len(unused) < len(seats) and not self._claims.exhausted
 
     async def _next_jobs(self, seats: Sequence[Seat]) -> list[Claim]:
         settings = self._live.settings

@@ -210,6 +210,7 @@ class Engine:
         self._parts.pool.limit(limits)
         self._parts.coroutines.limits = limits
         self._parts.wakeup.ring()  # a cap or a claim list may have opened
+        self._parts.heartbeat.soon()  # it says what is in force
         self._parts.scheduler.soon()
 
     def _size(self, *, edited: bool) -> None:

@@ -72,6 +72,8 @@ class Candidates:
         self._walked_at: dict[str, float] = {}
         self.spread = Spread()
         """How much of the head to leave to others."""
+        self.saw_all = False
+        """The latest look has come to the end of the queue."""
 
     async def find(
         self, handlers: Sequence[str], limit: int, payload_kb: int, full_groups: Mapping[str, Sequence[str]]
@@ -83,6 +85,7 @@ class Candidates:
         """
         until = time.monotonic() + CLEAR_S
         while True:
+            self.saw_all = True
             found = await self._heads(handlers, limit, full_groups)
             sound = [document for document in found if not await self._set_aside(document, payload_kb)]
             if sound or not found or time.monotonic() > until:
@@ -155,6 +158,7 @@ class Candidates:
         pipeline += [{"$unionWith": {"coll": self._jobs.name, "pipeline": scan}} for scan in others]
         pipeline += [{"$limit": limit}, {"$project": projection()}]
         found: list[Document] = await (await self._jobs.aggregate(pipeline)).to_list()
+        self.saw_all = self.saw_all and len(found) < limit
         if any(unreadable.is_suspicious(document["_id"]) for document in found):
             await self._set_aside_unreadable(pipeline)
             found = [document for document in found if not unreadable.is_suspicious(document["_id"])]

@@ -85,6 +85,8 @@ class ClaimStore:
         self._owner = owner
         self.opens_in_s: float | None = None
         """In how many seconds after the latest claim another one is worth it: a rate allows the next start then."""
+        self.exhausted = False
+        """The latest claim has seen all jobs that were due, and lost none: another one at once finds nothing more."""
 
     async def claim(
         self,
@@ -100,19 +102,22 @@ class ClaimStore:
         `fleet` has those of the same handlers with limits across machines. Returns the jobs in order, possibly none.
         Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
+        self.exhausted = False
         gates = await self._gates.look(fleet)
         waits = [gate.opening.opens_in_s for gate in gates.values()]
         self.opens_in_s = min((wait for wait in waits if wait is not None), default=None)
         may_run = [handler for handler in room if handler not in gates or gates[handler].opening.room > 0]
         full = {handler: gate.opening.full_groups for handler, gate in gates.items()}
         # a few more than wanted, since some may be capped
-        spare = _SPARE if self._candidates.spread.width == 1 else 0
-        candidates = await self._candidates.find(may_run, len(seats) + spare, payload_kb, full)
+        limit = len(seats) + (_SPARE if self._candidates.spread.width == 1 else 0)
+        candidates = await self._candidates.find(may_run, limit, payload_kb, full)
         admitted = await self._admit(_within(room, gates, candidates)[: len(seats)], gates)
         if not admitted:
             return []
         claims = await self._take(admitted, seats, lease_s)
-        self._note_lost([document for document, _ in admitted], len(candidates), len(admitted) - len(claims))
+        lost = len(admitted) - len(claims)
+        self._note_lost([document for document, _ in admitted], len(candidates), lost)
+        self.exhausted = self._candidates.saw_all and not lost and not gates
         for gate in gates.values():
             if gate.limits.starts:
                 with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer

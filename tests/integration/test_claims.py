@@ -126,6 +126,22 @@ async def test_without_a_seat_nothing_is_claimed(jobs, store):
     assert await statuses(jobs) == {1: "pending"}
 
 
+@pytest.mark.parametrize(
+    ("others", "exhausted"),
+    [
+        ([], True),
+        ([pending(run_at=FUTURE), pending(handler="another")], True),
+        ([pending() for _ in range(20)], False),
+        ([pending(priority=9, payload=[]) for _ in range(9)], False),
+    ],
+    ids=["no other", "none that may run", "many", "many that cannot be jobs"],
+)
+async def test_a_claim_tells_whether_another_one_could_find_more(jobs, store, others, exhausted):
+    await insert_unchecked(jobs, pending(), *others)
+    assert len(await claim_some(store, 2)) >= 1
+    assert store.exhausted is exhausted
+
+
 async def test_only_handlers_with_room_are_claimed(jobs, store):
     await jobs.insert_many([pending(_id="known"), pending(_id="unknown", handler="other", priority=9)])
     assert ids(await claim_some(store, 2, room("count", "absent"))) == ["known"]
