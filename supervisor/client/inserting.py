@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import bson
@@ -15,12 +12,11 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from supervisor.client.calls import Call, InTurn, Steps, call
 from supervisor.core import files
+from supervisor.errors import JobStateError
 
-FIRST_JOBS, MOST_JOBS, MOST_BYTES = 500, 10_000, 8 << 20
-"""Of one insert. It has to end within the deadline of a call, so only a fast database gets more at a time."""
-FAST_S, SLOW_S = 0.5, 1.0
+CHUNK_JOBS, CHUNK_BYTES = 2000, 8 << 20
+"""Of one insert; it has to end within the deadline of a call."""
 _DUPLICATE_KEY = 11000
-_LENGTH = struct.Struct("<i")
 _FILE_ID = b"file_id\0"
 """How a field of this name stands in BSON."""
 
@@ -40,56 +36,48 @@ class Made(NamedTuple):
 
 
 class Alike:
-    """New jobs that differ in their id and their payload only; each is made when it is its turn to be inserted.
-
-    In BSON a document is its fields one behind the other, between its length and a zero: what all have in common is
-    encoded once, and each payload where it was checked.
-    """
+    """New jobs that differ in their id and their payload only; each is made when it is its turn to be inserted."""
 
     def __init__(self, rest: Mapping[str, Any], payloads: Sequence[bytes]) -> None:
         self._rest = rest
         self._payloads = payloads
 
     def __iter__(self) -> Iterator[Made]:
-        between = bson.encode(self._rest)[4:-1] + b"\x03payload\0"
         for payload in self._payloads:
-            job_id = ObjectId()
-            fields = b"\x07_id\0" + job_id.binary + between + payload + b"\0"
-            yield Made(_LENGTH.pack(len(fields) + 4) + fields, job_id, None, ())
+            document = {"_id": ObjectId(), **self._rest, "payload": RawBSONDocument(payload)}
+            yield Made(bson.encode(document), document["_id"], None, ())
 
     def naming_files(self) -> list[Made]:
         """Return all of them at once, with the files that they name; none if there are no such files."""
         if not any(_FILE_ID in each for each in (*self._payloads, bson.encode(self._rest))):
             return []
-        return [made._replace(file_ids=files.named_in(bson.decode(made.data))) for made in self]
+        documents = [{"_id": ObjectId(), **self._rest, "payload": bson.decode(each)} for each in self._payloads]
+        return [Made.of(document, bson.encode(document)) for document in documents]
 
 
-def insert_many(collection: str, jobs: Iterable[Made], session: Any = None) -> Steps[tuple[list[Any], list[Any]]]:
-    """Insert jobs; return their ids, and of those that are there already the `unique_key`, or else the id.
-
-    All others are inserted.
-    """
-    ids: list[Any] = []
-    names: list[list[Any]] = []
+def insert_many(collection: str, jobs: Iterable[Made], session: Any = None) -> Steps[tuple[list[Any], list[Made]]]:
+    """Insert jobs; return their ids and those whose id or `unique_key` is taken. All others are inserted."""
+    chunks: list[list[Made]] = []
 
     def calls() -> Iterator[Call]:
-        coming, size = iter(jobs), FIRST_JOBS
-        while taken := list(islice(coming, size)):
-            begun = time.monotonic()
-            for chunk in _small_enough(taken):
-                ids.extend([job.job_id for job in chunk])
-                names.append([job.unique_key or job.job_id for job in chunk])
-                encoded = [RawBSONDocument(job.data) for job in chunk]
-                yield call(collection, "insert_many", encoded, ordered=False, session=session)
-            size = _next_size(size, time.monotonic() - begun)
+        for chunk in _chunks(jobs):
+            chunks.append(chunk)
+            encoded = [RawBSONDocument(job.data) for job in chunk]
+            yield call(collection, "insert_many", encoded, ordered=False, session=session)
 
     # a transaction is one call after the other
     answers = yield InTurn(calls(), under_way=2 if session is None else 1)
-    return ids, [name for chunk, answer in zip(names, answers, strict=False) for name in _refused(chunk, answer)]
+    refused = [job for chunk, answer in zip(chunks, answers, strict=False) for job in _refused(chunk, answer)]
+    return [job.job_id for chunk in chunks for job in chunk], refused
 
 
-def _refused(names: Sequence[Any], answer: Any) -> list[Any]:
-    """Return which of these jobs an insert has refused as being there already; raises any other error."""
+def taken(refused: Sequence[Made], of: int) -> JobStateError:
+    """Return the error that tells of refused jobs; there were so many of them in all."""
+    first, some = refused[0], f"{len(refused)} of {of} jobs are there already and were not enqueued"
+    return JobStateError(f"{some}; the first: {first.unique_key or first.job_id}")
+
+
+def _refused(chunk: Sequence[Made], answer: Any) -> list[Made]:
     if not isinstance(answer, PyMongoError):
         return []
     if not isinstance(answer, BulkWriteError):
@@ -97,21 +85,18 @@ def _refused(names: Sequence[Any], answer: Any) -> list[Any]:
     failures = answer.details["writeErrors"]
     if answer.details["writeConcernErrors"] or any(each["code"] != _DUPLICATE_KEY for each in failures):
         raise answer
-    return [names[failed["index"]] for failed in failures]
+    return [chunk[failed["index"]] for failed in failures]
 
 
-def _next_size(size: int, waited_s: float) -> int:
-    """Return how many jobs the next insert may have: more, or fewer, by how long the last ones were waited for."""
-    if waited_s > SLOW_S:
-        return max(1, size // 2)
-    return min(MOST_JOBS, size * 2) if waited_s < FAST_S else size
-
-
-def _small_enough(jobs: list[Made]) -> Iterator[list[Made]]:
-    """Cut what would be too many bytes for one insert in halves."""
-    if len(jobs) > 1 and sum(len(job.data) for job in jobs) > MOST_BYTES:
-        half = len(jobs) // 2
-        yield from _small_enough(jobs[:half])
-        yield from _small_enough(jobs[half:])
-    else:
-        yield jobs
+def _chunks(jobs: Iterable[Made]) -> Iterator[list[Made]]:
+    """Group jobs so that each group is inserted in one call."""
+    chunk: list[Made] = []
+    size = 0
+    for job in jobs:
+        if chunk and (len(chunk) >= CHUNK_JOBS or size + len(job.data) > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(job)
+        size += len(job.data)
+    if chunk:
+        yield chunk

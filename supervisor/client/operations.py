@@ -125,8 +125,7 @@ class Operations:
             yield from self.name_files([(job.job_id, job.file_ids) for job in jobs], session)
         ids, refused = yield from inserting.insert_many(self.jobs, jobs, session)
         if refused:
-            some = f"{len(refused)} of {len(ids)} jobs are there already and were not enqueued"
-            raise JobStateError(f"{some}; the first: {refused[0]}")
+            raise inserting.taken(refused, len(ids))
         return ids
 
     def name_files(self, jobs: Sequence[tuple[Any, Sequence[Any]]], session: Any = None) -> Steps[None]:
@@ -135,8 +134,8 @@ class Operations:
         Before the jobs are there, so that no file is ever without one.
         """
         naming = [UpdateMany(*files.naming(file_ids, self.jobs, job_id)) for job_id, file_ids in jobs if file_ids]
-        for start in range(0, len(naming), inserting.FIRST_JOBS):
-            part = naming[start : start + inserting.FIRST_JOBS]
+        for start in range(0, len(naming), inserting.CHUNK_JOBS):
+            part = naming[start : start + inserting.CHUNK_JOBS]
             yield call(FILES, "bulk_write", part, ordered=False, session=session)
 
     def get(self, job_id: Any, *, small: bool = False) -> Steps[Document]:

@@ -1,6 +1,8 @@
 """Supervisors and jobs for acceptance tests, on the session's mongod and a database of the test's own."""
 
 import itertools
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import pytest
 from tests.support.command_line import CommandLine
 from tests.support.mongo import RunningMongod
 from tests.support.supervising import Jobs, RunningSupervisor, StartSupervisor, configuration, gone, jobs_in
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -73,3 +77,20 @@ def start_for_module(
         code = supervisor.stop()
         gone(family)
         assert code == 0
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A page of a real Chromium, driven by Playwright."""
+    if CHROMIUM is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium is installed")
+        pytest.skip("no Chromium is installed")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - needs no browser of its own to be imported
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = chromium.new_page()
+        page.set_default_timeout(90_000)
+        yield page
+        chromium.close()

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from tests.support.supervising import ROOT
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -41,23 +38,6 @@ def _answers(address):
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"{address}/api/health/ready", trust_env=False).status_code == 200
     return False
-
-
-@pytest.fixture
-def browser():
-    """A page of a real Chromium, driven by Playwright."""
-    if CHROMIUM is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Chromium is installed")
-        pytest.skip("no Chromium is installed")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - needs no browser of its own to be imported
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = chromium.new_page()
-        page.set_default_timeout(90_000)
-        yield page
-        chromium.close()
 
 
 @pytest.mark.timeout(240)

@@ -168,32 +168,15 @@ async def test_an_upload_that_breaks_off_stores_nothing(mongo_uri, database, job
 
 
 async def test_many_are_inserted_in_order_with_the_same_options(queue, jobs, monkeypatch):
-    monkeypatch.setattr("supervisor.client.inserting.FIRST_JOBS", 3)
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 7)
     ids = await queue.enqueue_many("count", ({"path": str(number)} for number in range(20)), priority=2, group_key="g")
     found = {job["_id"]: job async for job in jobs.find()}
     assert [found[job_id]["payload"]["path"] for job_id in ids] == [str(number) for number in range(20)]
     assert {(job["priority"], job["group_key"], job["status"]) for job in found.values()} == {(2, "g", "pending")}
 
 
-async def test_a_slow_database_gets_fewer_at_a_time(queue, jobs, mongod, monkeypatch):
-    monkeypatch.setattr("supervisor.client.inserting.FIRST_JOBS", 4)
-    monkeypatch.setattr("supervisor.client.inserting.SLOW_S", 0.2)
-    slow = {"blockConnection": True, "blockTimeMS": 300, "namespace": jobs.full_name}
-    with failing(mongod, ["insert"], **slow) as point:
-        await queue.enqueue_many("count", [{"path": str(number)} for number in range(60)])
-        inserts = (await jobs.database.client.admin.command("configureFailPoint", "failCommand", mode="off"))["count"]
-    assert inserts - point.entered > 4, "4, 8, 16 and 32 if it were fast"
-    assert await jobs.count_documents({}) == 60
-
-
-async def test_large_payloads_go_in_by_few(queue, jobs, monkeypatch):
-    monkeypatch.setattr("supervisor.client.inserting.MOST_BYTES", 3000)
-    ids = await queue.enqueue_many("count", [{"path": "x" * 1000} for _ in range(9)])
-    assert await jobs.distinct("_id", {"payload.path": "x" * 1000, "status": "pending"}) == ids
-
-
 async def test_of_many_those_that_are_there_already_are_refused_and_all_others_inserted(queue, jobs, monkeypatch):
-    monkeypatch.setattr("supervisor.client.inserting.FIRST_JOBS", 2)
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 3)
     for key in ("1", "7"):
         await queue.enqueue("count", {"path": key}, unique_key=key)
     batch = [{"handler": "count", "payload": {"path": str(n)}, "unique_key": str(n)} for n in range(10)]
@@ -203,8 +186,7 @@ async def test_of_many_those_that_are_there_already_are_refused_and_all_others_i
 
 
 async def test_an_insert_that_fails_is_told_and_few_are_made_after_it(queue, jobs, mongod, monkeypatch):
-    monkeypatch.setattr("supervisor.client.inserting.FIRST_JOBS", 2)
-    monkeypatch.setattr("supervisor.client.inserting.MOST_JOBS", 2)
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 2)
     where = {"errorCode": 8000, "namespace": jobs.full_name}
     with failing(mongod, ["insert"], {"skip": 2}, **where), pytest.raises(OperationFailure, match="failCommand"):
         await queue.enqueue_many("count", [{"path": str(number)} for number in range(40)])

@@ -1,9 +1,16 @@
-"""The FastAPI examples of the README and the how-to page run as they stand there."""
+"""The FastAPI examples of the README and the how-to page run as they stand there.
+
+What of the page is a whole program with its commands is tried in tests/acceptance/test_fastapi_page.py.
+"""
 
 import re
 
 import pytest
+from fastapi import FastAPI, Request
+from pymongo import AsyncMongoClient
 
+from supervisor import AsyncQueue
+from supervisor.web import router
 from tests.support.supervising import ROOT
 from tests.support.web import check_problem, client_of
 
@@ -34,3 +41,15 @@ async def test_the_examples_of_a_fastapi_application_work(page, mongod):
         finally:
             mongo.drop_database("supervisor")
             await found["queue"]._database.client.close()
+
+
+async def test_the_queue_may_be_a_dependency_as_the_page_says(mongo_uri, database_name):
+    app = FastAPI()
+    found = {"app": app, "router": router, "Request": Request, "AsyncQueue": AsyncQueue}
+    source = block_with("docs/how-to/fastapi.md", "queue_of")
+    exec(compile(source, "the page", "exec", dont_inherit=True), found)  # it is our own page
+    async with AsyncMongoClient(mongo_uri, tz_aware=True) as client:
+        app.state.queue = AsyncQueue(client, database_name)
+        async with client_of(app) as asking:
+            made = (await asking.post("/jobs", json={"handler": "count"})).json()
+            assert (await asking.get(f"/jobs/{made['job_id']}")).json()["status"] == "pending"
