@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -131,7 +132,11 @@ def _parser(benches: dict[str, Bench]) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # so that what was started is ended, as after Ctrl-C: a supervisor would go on for ever
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (BenchError, PyMongoError, SupervisorError) as error:
         sys.exit(f"error: {str(error)[:500]}")

@@ -76,11 +76,13 @@ def _figures(benches: Mapping[str, Document]) -> Iterator[str]:
 
 
 def _runs(benches: Mapping[str, Document]) -> Iterator[str]:
-    yield "| bench | about | date | revision | load average before and after | |"
-    yield "|---|---|---|---|---|---|"
+    yield "| bench | about | rounds | date | revision | load average before and after | |"
+    yield "|---|---|---|---|---|---|---|"
     for name, bench in benches.items():
         load = " and ".join(f"{average:g}" for average in bench["load_average"])
-        yield f"| {name} | {bench['about']} | {bench['date']} | {bench['revision']} | {load} | {bench['note']} |"
+        rounds = f"{max(len(figure['values']) for figure in bench['figures'].values())}{', quick' * bench['quick']}"
+        columns = (name, bench["about"], rounds, bench["date"], bench["revision"], load, bench["note"])
+        yield "| " + " | ".join(columns) + " |"
 
 
 def _plot(name: str, bench: Document) -> str:
