@@ -68,8 +68,8 @@ class LoopRunner:
         return spec.is_coroutine
 
     def has_free(self) -> bool:
-        """Tell whether there is room for a job now."""
-        return self.ready.is_set()
+        """Tell whether there is room for a job now; without a coroutine among the handlers there is no job to come."""
+        return self.ready.is_set() and any(spec.is_coroutine for spec in self._handlers.values())
 
     def reserve(self) -> list[Seat]:
         """Promise places to the caller, who must `run_job` on or `release` each."""
