@@ -14,7 +14,7 @@ TAB, ESCAPE = "\t", "\x1b"
 
 
 def test_a_supervisor_at_work_is_watched_and_steered_with_keys(command: CommandLine, jobs: Jobs, start, mongod) -> None:
-    start(pool={"workers": 2})
+    start(pool={"workers": 2}).wait_for("worker.started", count=2)  # else the job may land on slot 1
     busy = jobs.insert("sleeps", {"seconds": 600})
     jobs.run("ok")
     controls = jobs.collection.database["controls"]
@@ -40,7 +40,9 @@ def test_a_supervisor_at_work_is_watched_and_steered_with_keys(command: CommandL
         terminal.until("is to keep 3 workers")
         until(lambda: "slot 2" in terminal.text(), 30, "the third slot")
 
-        with failing(mongod, ["aggregate"], closeConnection=True, appName="mongo-job-supervisor"):
+        # of what only `top` asks: each broken connection would hold up the supervisor's renewals too
+        asked = f"{jobs.collection.database.name}.supervisors"
+        with failing(mongod, ["aggregate"], closeConnection=True, namespace=asked):
             terminal.until("the database does not answer: ")
         terminal.until("1 of 3 slots busy")
 
