@@ -75,8 +75,12 @@ def job_document(
 
 
 def plain_payload(payload: Mapping[str, Any] | BaseModel | None) -> dict[str, Any]:
-    """Return a payload as it is stored."""
-    return payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {})
+    """Return a payload as it is stored; raises PayloadError for what is no document."""
+    if isinstance(payload, BaseModel):
+        return payload.model_dump()
+    if not isinstance(payload, Mapping | None):
+        raise PayloadError(f"payload: is {payload!r:.80}, must be a document")
+    return dict(payload or {})
 
 
 def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb: int) -> bytes:

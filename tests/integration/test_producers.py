@@ -196,6 +196,8 @@ async def test_an_insert_that_fails_is_told_and_few_are_made_after_it(queue, job
 async def test_one_wrong_payload_among_many_is_named_and_nothing_is_inserted(queue, jobs):
     with pytest.raises(PayloadError, match=r"payloads\[1\]: payload of 'count': path"):
         await queue.enqueue_many("count", [{"path": "a"}, {"wrong": 1}, {"path": "b"}])
+    with pytest.raises(PayloadError, match=r"payloads\[1\]: payload: is 'b', must be a document"):
+        await queue.enqueue_many("count", [{"path": "a"}, "b"])
     with pytest.raises(UsageError, match="unique_key: many jobs cannot have the same one"):
         await queue.enqueue_many("count", [{"path": "a"}], unique_key="k")
     assert await jobs.count_documents({}) == 0
