@@ -30,6 +30,8 @@ _TURN_S = 2.0
 _REOPEN_S = 1.0
 _AWAIT_MS = 4000
 """How long the database waits for a change before it answers that there is none: within the deadline of a call."""
+_AT_ONCE = 500
+"""Changes in one answer: the loop does nothing else while it goes through them, and a bulk of jobs makes many."""
 _LULL_S = 0.01
 _STEP_ASIDE_S = 0.001
 """After a lull somebody waits for this job: whoever looks for it goes before the stream's next question."""
@@ -147,7 +149,7 @@ class Wakeup:
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {"max_await_time_ms": _AWAIT_MS, "start_after": self._seen}
+        options = {"max_await_time_ms": _AWAIT_MS, "batch_size": _AT_ONCE, "start_after": self._seen}
         async with await self._collection.watch(self._changes, **options) as stream:
             self._listening = True
             self.ring()  # what came in between, a new stream does not tell
