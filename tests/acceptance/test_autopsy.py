@@ -68,7 +68,7 @@ def test_the_output_is_followed_through_all_attempts_and_nothing_is_printed_twic
 
 
 def test_the_output_of_a_running_job_is_shown_before_it_ends(command: CommandLine, jobs: Jobs) -> None:
-    job_id = jobs.insert("talks", {"lines": 100, "pause_s": 0.1})
+    job_id = jobs.insert("talks", {"lines": 1000, "pause_s": 0.1})
     jobs.wait(job_id, "processing")
     until(lambda: "1: line 0 ä\n" in command("logs", str(job_id)).out, 20, "the first line")
     assert jobs.get(job_id)["status"] == "processing"

@@ -32,6 +32,8 @@ OURS = "mongo-job-supervisor"
 PAGE = (1654, 500)
 """Of the sample, the first lines; one of them has an e-mail address."""
 LONG_S, SHORT_S = 60, 3
+HEARTBEATS_S = 15
+"""Long enough for the heartbeat to tell that the worker is idle."""
 
 
 @dataclass
@@ -160,7 +162,7 @@ def recording(chain: Chain, step: str) -> None:
             point.wait(60)
             chain.supervisor.kill()
         return
-    with chain.held("update", "jobs", SHORT_S) as point:
+    with chain.held("update", "jobs", HEARTBEATS_S) as point:
         chain.let_it_run(step)
         chain.until_it_returns(step)
         point.wait(60)

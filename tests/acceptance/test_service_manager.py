@@ -155,7 +155,7 @@ def test_the_pulse_stops_when_the_claim_loop_hangs_though_all_else_goes_on(
     falls_silent(manager)
     heartbeats = jobs.collection.database["supervisors"]
     last = heartbeats.find_one({}, {"heartbeat_at": 1})
-    until(lambda: heartbeats.find_one({}, {"heartbeat_at": 1}) != last, 10, "a heartbeat")
+    until(lambda: heartbeats.find_one({}, {"heartbeat_at": 1}) != last, 30, "a heartbeat")
     manager.wait_for("STATUS", more_than=len(manager.of("STATUS")))
 
 
