@@ -31,9 +31,8 @@ OURS = "mongo-job-supervisor"
 """How supervisors name themselves to the database; the test itself has no name there."""
 PAGE = (1654, 500)
 """Of the sample, the first lines; one of them has an e-mail address."""
-LONG_S, SHORT_S = 60, 3
-HEARTBEATS_S = 15
-"""Long enough for the heartbeat to tell that the worker is idle."""
+LONG_S, SHORT_S = 60, 4
+"""A command that is held for longer than the deadline of a call, 5 s, never happens; for less, it happens then."""
 
 
 @dataclass
@@ -162,7 +161,7 @@ def recording(chain: Chain, step: str) -> None:
             point.wait(60)
             chain.supervisor.kill()
         return
-    with chain.held("update", "jobs", HEARTBEATS_S) as point:
+    with chain.held("update", "jobs", SHORT_S) as point:
         chain.let_it_run(step)
         chain.until_it_returns(step)
         point.wait(60)
