@@ -1,4 +1,4 @@
-"""The dispatcher: free places first, then a claim for at most as many jobs, then an execution for each.
+"""The dispatcher: places first, then a claim for at most as many jobs, then an execution for each.
 
 Every executor has a dispatcher of its own: jobs that wait for a worker are in nobody else's way.
 """
@@ -12,13 +12,15 @@ from collections.abc import Iterable, Sequence
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor.config.settings import Settings
 from supervisor.core.gate import FleetLimits
+from supervisor.core.lookahead import Place
 from supervisor.execution import Execution, Services, boot_time_s
 from supervisor.executor import Executor
-from supervisor.limits import claimed, limits_of
+from supervisor.limits import HandlerLimits, claimed, limits_of
 from supervisor.live import Live
 from supervisor.pulse import Pulse
-from supervisor.store.claims import Claim, ClaimStore, Seat
+from supervisor.store.claims import Claim, ClaimStore
 from supervisor.store.connection import telling_answers
 from supervisor.store.patience import first_line
 from supervisor.wakeup import Wakeup
@@ -86,9 +88,9 @@ class Dispatcher:
         return self._executor.has_free()
 
     async def _fill(self) -> bool:
-        """Claim for the free places, once; tell whether there may be more to claim at once."""
-        seats = self._executor.reserve()
-        self._claiming = claim = asyncio.create_task(self._claim(seats), name="claim")
+        """Claim for the places there are, once; tell whether there may be more to claim at once."""
+        places = self._executor.reserve()
+        self._claiming = claim = asyncio.create_task(self._claim(places), name="claim")
         # shielded: a claim cancelled half way would leave jobs claimed by nobody
         try:
             return await asyncio.shield(claim)
@@ -96,19 +98,21 @@ class Dispatcher:
             await asyncio.wait({claim})
             raise
 
-    async def _claim(self, seats: Sequence[Seat]) -> bool:
-        unused = {seat.slot: seat for seat in seats}
+    async def _claim(self, places: Sequence[Place]) -> bool:
         try:
             async with self._live.claiming:
-                for claim in await self._next_jobs(seats):
-                    del unused[claim.seat.slot]
-                    self._start(claim, self._sent_at)
+                claims = await self._next_jobs(places)
+                settings = self._live.settings
+                handlers = {claim.job.handler for claim in claims}
+                limits = {name: limits_of(self._live.handlers[name], settings) for name in handlers}
+                for claim in claims:
+                    self._start(claim, limits[claim.job.handler], settings)
         finally:
-            for seat in unused.values():
-                self._executor.release(seat)
-        return len(unused) < len(seats) and not self._claims.exhausted
+            for place in places:
+                self._executor.release(place)
+        return bool(claims) and not self._claims.exhausted
 
-    async def _next_jobs(self, seats: Sequence[Seat]) -> list[Claim]:
+    async def _next_jobs(self, places: Sequence[Place]) -> list[Claim]:
         settings = self._live.settings
         self._sent_at = boot_time_s()
         try:
@@ -116,10 +120,11 @@ class Dispatcher:
                 room = self._room()
                 claims = await self._claims.claim(
                     room,
-                    seats,
+                    places,
                     lease_s=settings.lease.seconds,
                     payload_kb=settings.limits.payload_kb,
                     fleet=self._fleet_limits(room),
+                    expected_s=self._executor.pace.expected_s,
                 )
         except PyMongoError as error:
             if not self._failing:
@@ -154,12 +159,11 @@ class Dispatcher:
         limits = {name: limits_of(self._live.handlers[name], self._live.settings).fleet for name in handlers}
         return {name: of_handler for name, of_handler in limits.items() if of_handler}
 
-    def _start(self, claim: Claim, sent_at: float) -> None:
-        settings = self._live.settings
-        limits = limits_of(self._live.handlers[claim.job.handler], settings)
-        trusted_until = sent_at + settings.lease.seconds
+    def _start(self, claim: Claim, limits: HandlerLimits, settings: Settings) -> None:
+        trusted_until = self._sent_at + settings.lease.seconds
         execution = Execution(claim, limits, settings, self._services, self._executor, trusted_until)
         self._live.executions.add(execution)
+        execution.start()
         task = asyncio.create_task(self._run(execution), name=f"job {claim.job.id}")
         self._tasks.add(task)
 

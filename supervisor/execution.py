@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 from supervisor.config.settings import Settings
 from supervisor.core.files import RESULT
 from supervisor.core.job import ENDED, Status
-from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned
+from supervisor.core.outcome import AnyOutcome, ErrorInfo, ErrorKind, Interrupted, Raised, Returned
 from supervisor.core.transitions import Transition, decide
 from supervisor.executor import Executor
 from supervisor.limits import HandlerLimits, timeout_of
@@ -67,6 +67,7 @@ class Execution:
     """It was told to stop because somebody else may have the job; a coroutine may go on for a while all the same."""
     _progress: dict[str, Any] | None = None
     _progress_writer: asyncio.Task[None] | None = None
+    _ending: Awaitable[AnyOutcome] = field(init=False)
     _log: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,15 +76,19 @@ class Execution:
         if job.trace:
             self._log = self._log.bind(trace=job.trace)
 
-    async def run(self) -> None:
-        """Run the job, decide what its outcome means, record that, and say so in one line."""
+    def start(self) -> None:
+        """Give the job to its executor."""
         self._log.debug("job.started", slot=self.claim.seat.slot)
-        outcome = await self.executor.run_job(self.claim.seat, self._call(), self)
+        self._ending = self.executor.run_job(self.claim.seat, self._call(), self)
+
+    async def run(self) -> None:
+        """Wait for the end of the job, decide what its outcome means, record that, and say so in one line."""
+        outcome = await self._ending
         self.finished = True
         change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
         recorded = await self._record(change)
         self._say(recorded or change, recorded is not None)
-        if recorded is not None:
+        if recorded is not None and recorded.is_attempt:
             self.services.on_recorded(recorded)
 
     @property
@@ -99,11 +104,11 @@ class Execution:
 
     async def stack(self) -> str | None:
         """Return where the job is in its code; None if there is no answer."""
-        return await self.executor.stack_of(self.claim.seat.slot)
+        return await self.executor.stack_of(self.claim.seat.slot, self)
 
     def output(self, offset: int, limit: int) -> tuple[str, int] | None:
         """Return a part of what the job has printed so far, and where to go on; None if it has ended."""
-        return self.executor.output_of(self.claim.seat.slot, offset, limit)
+        return self.executor.output_of(self.claim.seat.slot, self, offset, limit)
 
     def _call(self) -> Call:
         job = self.claim.job
@@ -167,6 +172,9 @@ class Execution:
 
     def _say(self, change: Transition, recorded: bool) -> None:
         """Write the canonical line of this attempt."""
+        if isinstance(change.ended, Interrupted) and not change.is_attempt:
+            self._log.debug("job.given_back", reason=change.ended.reason)
+            return
         fields = _canonical(self.claim, change)
         if not recorded:
             self._log.warning("job.lease_lost", hint="the job was taken over; this outcome is dropped", **fields)

@@ -149,9 +149,9 @@ MUTANTS = (
     ),
     Mutant(
         "the name of the job on a stop order",
-        "supervisor/pool/slot.py",
-        "attempt.listener is not listener",
-        "False",
+        "supervisor/pool/queue.py",
+        "if attempt.listener is listener",
+        "if True",
         "tests/integration/test_stop_orders.py::"
         "test_an_order_for_a_job_that_has_ended_leaves_the_slot_s_next_job_alone",
     ),

@@ -122,6 +122,8 @@ class Interrupted(Outcome):
     """We stopped it (drain, shutdown, a lost lease); nobody is to blame and the attempt is given back."""
 
     reason: str
+    begun: bool = True
+    """False for a job that was claimed ahead and given back: no attempt was made."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ TimedOut                     pending, backoff       failed, timeout    attempt
 OutOfMemory                  pending, backoff       failed, memory     attempt
 Crashed after the start      pending, backoff       failed, crash      attempt and crash; max_crashes → poison
 Crashed before the start     pending, now           pending, now       nothing
-Interrupted                  pending, now           pending, now       nothing
+Interrupted                  pending, now           pending, now       nothing; not begun: no entry either
 Cancelled                    cancelled              cancelled          attempt
 Lost                         pending, now           failed, lost       attempt
 """
@@ -57,6 +57,11 @@ class Transition:
     crashes: int
     run_in_s: float | None = None
     error: dict[str, Any] | None = None
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether it ends an attempt: a job that was claimed ahead and not begun is just given back."""
+        return not (isinstance(self.ended, Interrupted) and not self.ended.begun)
 
 
 def decide(job: Job, ended: AnyOutcome, policy: RetryPolicy, random: Callable[[], float]) -> Transition:

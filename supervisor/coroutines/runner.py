@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from supervisor.core.lookahead import Pace, Place
 from supervisor.core.outcome import AnyOutcome
 from supervisor.coroutines.attempt import CoroutineAttempt, Means
 from supervisor.coroutines.hooks import Hooks
@@ -50,6 +51,7 @@ class LoopRunner:
     def __init__(self, workspace: Path, handlers: Mapping[str, HandlerSpec], setups: Sequence[Setup]) -> None:
         self.limits = PoolLimits()
         self.changed = asyncio.Event()
+        self.pace = Pace()  # nothing waits here for a place, so nothing is claimed ahead
         self.ready = asyncio.Event()
         """Set when the setup hooks have run."""
         self.busy = threading.Event()
@@ -59,7 +61,6 @@ class LoopRunner:
         self._handlers = handlers
         self._hooks = Hooks(setups, {spec.module for spec in handlers.values() if spec.is_coroutine})
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="supervisor-results")
-        self._taken: set[int] = set()
         self._running: dict[int, CoroutineAttempt] = {}
 
     @staticmethod
@@ -71,28 +72,27 @@ class LoopRunner:
         """Tell whether there is room for a job now; without a coroutine among the handlers there is no job to come."""
         return self.ready.is_set() and any(spec.is_coroutine for spec in self._handlers.values())
 
-    def reserve(self) -> list[Seat]:
-        """Promise places to the caller, who must `run_job` on or `release` each."""
-        free = (-place for place in itertools.count(1) if -place not in self._taken)
-        slots = list(itertools.islice(free, AT_ONCE))
-        self._taken.update(slots)
-        return [Seat(slot, os.getpid()) for slot in slots]
+    def reserve(self) -> list[Place]:
+        """Promise places to the caller, who must `run_job` on some and then `release` all of them."""
+        free = (-place for place in itertools.count(1) if -place not in self._running)
+        return [Place(slot, os.getpid()) for slot in itertools.islice(free, AT_ONCE)]
 
-    def release(self, seat: Seat) -> None:
-        """Give back a reserved place that no job was found for."""
-        self._taken.discard(seat.slot)
+    def release(self, place: Place) -> None:
+        """Give back a reserved place: nobody else asks for any meanwhile."""
 
-    async def run_job(self, seat: Seat, call: Call, listener: JobListener) -> AnyOutcome:
-        """Run a job in a reserved place and return its outcome; the place is free again afterwards."""
+    def run_job(self, seat: Seat, call: Call, listener: JobListener) -> Awaitable[AnyOutcome]:
+        """Run a job in a reserved place; what is returned waits for its outcome, and must be awaited."""
         means = Means(self._workspace, self._hooks, self._encoders, self.limits, self.on_slow_step)
         attempt = CoroutineAttempt(call, self._handlers[call.handler], listener, means)
         self._running[seat.slot] = attempt
         self.busy.set()
+        return self._finish(seat.slot, attempt)
+
+    async def _finish(self, slot: int, attempt: CoroutineAttempt) -> AnyOutcome:
         try:
             return await attempt.run()
         finally:
-            del self._running[seat.slot]
-            self._taken.discard(seat.slot)
+            del self._running[slot]
             self.changed.set()
             if not self._running:
                 self.busy.clear()
@@ -103,15 +103,15 @@ class LoopRunner:
         if attempt is not None and attempt.listener is listener:
             attempt.stop(reason)
 
-    async def stack_of(self, slot: int) -> str | None:
+    async def stack_of(self, slot: int, listener: JobListener) -> str | None:
         """Return the calls that the job in a place is waiting in."""
         attempt = self._running.get(slot)
-        return attempt.stack() if attempt else None
+        return attempt.stack() if attempt is not None and attempt.listener is listener else None
 
-    def output_of(self, slot: int, offset: int, limit: int) -> tuple[str, int] | None:
-        """Return a part of what the job in a place has logged, and where to go on; None without a job."""
+    def output_of(self, slot: int, listener: JobListener, offset: int, limit: int) -> tuple[str, int] | None:
+        """Return a part of what the job in a place has logged, and where to go on; None without that job."""
         attempt = self._running.get(slot)
-        return attempt.output.part(offset, limit) if attempt else None
+        return attempt.output.part(offset, limit) if attempt is not None and attempt.listener is listener else None
 
     def running_in(self, task: asyncio.Task[Any] | None) -> Call | None:
         """Return the job that `task` runs, if it is one of ours; may be called from any thread."""

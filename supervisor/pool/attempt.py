@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ class StopReason(StrEnum):
     MEMORY = "over its memory limit"
     DRAIN = "draining"
     LEASE_LOST = "lease lost"
+    AHEAD = "claimed ahead"
+    """It has not begun and might run elsewhere sooner."""
 
 
 class JobListener(Protocol):
@@ -69,16 +72,25 @@ class CpuRate:
             self._mark = (now, cpu_s)
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     """The job that the worker runs now, and what has been done to it."""
 
     call: Call
     listener: JobListener
-    submitted_at: float
+    given_at: float
+    """When its place got it, in seconds, as `sent_at` and `begun_at` tell of its worker."""
+    number: int = 0
+    """Names it among the jobs of its worker."""
+    expected_s: float = math.inf
+    """What jobs of its handler take, as far as is known."""
+    ended: asyncio.Future[AnyOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    sent_at: float | None = None
     begun_at: float | None = None
     cpu_before_s: float = 0.0
     """What its worker had used before it, in CPU seconds."""
+    printed_before: int = 0
+    """How many bytes of output there were before it."""
     ordered: StopReason | None = None
     killed: bool = False
     used: TreeUsage | None = None
@@ -86,10 +98,16 @@ class Attempt:
     cpu: CpuRate = field(default_factory=CpuRate)
     over_mb: float = 0.0
     """What it used when it was found to be over its memory limit, shared memory counted in parts."""
-    said_all: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nothing more will come from the worker about this job."""
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def begin(self, cpu_before_s: object, printed_before: int) -> None:
+        """Note that it begins; what its worker says it had used before may be anything."""
+        self.begun_at = time.monotonic()
+        self.cpu_before_s = 0.0
+        if isinstance(cpu_before_s, float) and math.isfinite(cpu_before_s):
+            self.cpu_before_s = cpu_before_s
+        self.printed_before = printed_before
 
     def see(self, used: TreeUsage) -> None:
         """Take in a look at its worker."""
@@ -141,6 +159,11 @@ def interrupted(attempt: Attempt, reason: str) -> Interrupted:
     return Interrupted(reason=reason, usage=_usage_of_dead(attempt, None))
 
 
+def unbegun(reason: StopReason | str) -> Cancelled | Interrupted:
+    """Return the outcome of a job that its worker has not begun and will not begin."""
+    return Cancelled() if reason is StopReason.CANCEL else Interrupted(reason=reason, begun=False)
+
+
 def _ordered(attempt: Attempt, reason: StopReason, usage: Usage) -> AnyOutcome:
     match reason:
         case StopReason.CANCEL:
@@ -158,7 +181,7 @@ def _with_peak(attempt: Attempt, usage: Usage) -> Usage:
 
 
 def _usage_of_dead(attempt: Attempt, used: TreeUsage | None) -> Usage:
-    run_s = time.monotonic() - (attempt.begun_at or attempt.submitted_at)
+    run_s = time.monotonic() - (attempt.begun_at or attempt.given_at)
     seen = [each for each in (used, attempt.used) if each is not None]
     if not seen:
         return Usage(run_s)

@@ -16,8 +16,8 @@ import structlog
 
 log = structlog.get_logger("supervisor.pool.pool")
 
-PER_WORKER = 13
-"""The pipes of its executor, its channel, its pidfd and its files."""
+PER_WORKER = 15
+"""The pipes of its executor, its channel, its tickets, its pidfd and its files."""
 KEPT = 24
 """For connections to the database, files on their way, looks into /proc, and two workers that are being started."""
 AGAIN_S = 5.0

@@ -1,4 +1,4 @@
-"""One row of the pool's slot table: a slot, and where it is in its life."""
+"""One row of the pool's slot table: a slot, where it is in its life, and which jobs it could be given."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+import structlog
+
+from supervisor import process_tree
+from supervisor.core.lookahead import AHEAD_S, Place
 from supervisor.core.slots import SlotState
 from supervisor.pool.lifetime import Lifetime
+from supervisor.pool.report import SlotReport
 from supervisor.pool.slot import WorkerSlot
-from supervisor.worker.wire import Call
+
+log = structlog.get_logger("supervisor.pool.pool")
 
 
 @dataclass
@@ -19,13 +25,21 @@ class Entry:
     slot: WorkerSlot
     state: SlotState = SlotState.STARTING
     retiring: bool = False
-    taken: bool = False
-    """Promised to a claim under way, or running a job."""
+    promised: bool = False
+    """To a claim under way, which may bring it jobs."""
+    jobs: int = 0
+    """Jobs that it has been given and that have not ended."""
     failures: int = 0
     since: float = field(default_factory=time.monotonic)
-    job: Call | None = None
     lifetime: Lifetime = field(default_factory=lambda: Lifetime(0, 0, 1.0))
+    worn: str | None = None
+    """Why its present worker is worn, once that has been told."""
     looked_at: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def taken(self) -> bool:
+        """Whether jobs run here, or may be about to."""
+        return self.promised or self.jobs > 0
 
     def enter(self, state: SlotState) -> None:
         """Change the state, and remember when."""
@@ -42,3 +56,32 @@ class Entry:
     def is_free(self) -> bool:
         """Whether it could run a job now."""
         return self.state is SlotState.IDLE and not self.taken and not self.is_spent
+
+    def place(self, most_ahead: int) -> Place | None:
+        """Return what may be given here: a job if it is free, and short ones, of which `most_ahead` may wait."""
+        if not self.is_free and (self.promised or not self.slot.takes_more or self.is_spent):
+            return None
+        waiting, waiting_s = self.slot.waiting
+        room = min(most_ahead - waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
+        if not self.is_free and (room <= 0 or waiting_s >= AHEAD_S):
+            return None
+        return Place(self.slot.index, self.slot.pid, self.is_free, max(1, room), AHEAD_S - waiting_s)
+
+    def runs_dry(self, most_ahead: int) -> bool:
+        """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""
+        place = self.place(most_ahead) if most_ahead else None
+        return place is not None and place.most >= most_ahead / 2 and place.ahead_s >= AHEAD_S / 2
+
+    def judge(self) -> None:
+        """After a job: see whether its worker has served long enough, for a reason worth telling."""
+        slot = self.slot
+        self.lifetime.look(slot.jobs_done, time.monotonic(), lambda: process_tree.footprint(slot.pid))
+        if self.worn is None and (reason := slot.worn or self.lifetime.outgrown):
+            self.worn = reason
+            log.warning("worker.worn", slot=slot.index, pid=slot.pid, reason=reason)
+
+    def report(self) -> SlotReport:
+        """Return the slot as others are shown it."""
+        slot, since_s = self.slot, time.monotonic() - self.since
+        rss_mb = process_tree.rss_mb(slot.pid)
+        return SlotReport(slot.index, self.state.value, slot.pid, slot.call, since_s, rss_mb, slot.cpu)

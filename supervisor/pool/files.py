@@ -15,6 +15,8 @@ import time
 import uuid
 from pathlib import Path
 
+from supervisor.worker.wire import write_order
+
 _LOOK_EVERY_S = 0.01
 _PUNCH_HOLE = 0x03
 """FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE of fallocate(2)."""
@@ -76,9 +78,9 @@ class HeldFile:
         """Return the first `limit` bytes as text."""
         return as_text(self.read(0, limit))
 
-    def tail(self, limit: int) -> str:
-        """Return the last `limit` bytes as text."""
-        return as_text(self.read(max(0, self.size - limit), limit))
+    def between(self, begin: int, end: int) -> str:
+        """Return the bytes from `begin` to before `end` as text."""
+        return as_text(self.read(begin, end - begin))
 
     def free_all_but(self, kept: int) -> None:
         """Give the disk back what stands before the last `kept` bytes; offsets into the file stay what they were.
@@ -102,6 +104,30 @@ class HeldFile:
         return bool(before)
 
 
+class OrderFile:
+    """Where a worker reads which job an order to stop is meant for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Make it anew. Raises OSError."""
+        self.close()
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+    def name(self, number: int) -> None:
+        """Have the next order be for the job `number`."""
+        write_order(self._descriptor, number)
+
+    def close(self) -> None:
+        """Remove it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self.path.unlink(missing_ok=True)
+
+
 class SlotFiles:
     """The files of one worker at a time, in the supervisor's workspace; `name` is a slot's, or a spare worker's."""
 
@@ -110,23 +136,24 @@ class SlotFiles:
         self.output = HeldFile(workspace / f"{name}.out")
         self.stacks = HeldFile(workspace / f"{name}.stacks")
         self.live_stacks = HeldFile(workspace / f"{name}.live")
+        self.orders = OrderFile(workspace / f"{name}.order")
 
     def make(self) -> None:
         """Make all of them anew, for a new worker. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.spool)
         self.spool.mkdir(mode=0o700, parents=True)
-        for file in (self.output, self.stacks, self.live_stacks):
+        for file in (self.output, self.stacks, self.live_stacks, self.orders):
             file.open()
 
     def remove(self) -> None:
         """Remove all of them."""
-        for file in (self.output, self.stacks, self.live_stacks):
+        for file in (self.output, self.stacks, self.live_stacks, self.orders):
             file.close()
         shutil.rmtree(self.spool, ignore_errors=True)
 
     def clear(self) -> None:
-        """Forget what an earlier attempt has written."""
+        """Forget what earlier attempts have written."""
         self.output.clear()
         self.stacks.clear()
 

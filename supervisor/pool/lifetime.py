@@ -6,13 +6,15 @@ the clean fork server, so a new one has nothing of what the old one had gathered
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from supervisor.process_tree import Footprint
 
+UNLIMITED = 2**31
 SETTLED_AFTER_JOBS = 10
 """Until then a worker may load what its handlers need; what it gathers later is growth."""
-LOOK_EVERY_JOBS = 5
+LOOK_EVERY_JOBS, LOOK_EVERY_S = 5, 0.1
 MOST_DESCRIPTORS, MOST_THREADS = 200, 50
 """Growth of open descriptors and threads that is no cache any more."""
 
@@ -26,6 +28,8 @@ class Lifetime:
         self._most_mb = 0.0
         self.limit(max_jobs, max_growth_mb)
         self._settled: Footprint | None = None
+        self._looked = (0, -math.inf)
+        """After how many jobs, and when it was looked at."""
         self.outgrown: str | None = None
         """What it has gathered too much of, in words."""
 
@@ -34,10 +38,12 @@ class Lifetime:
         self._most_jobs = max(1, round(max_jobs * self._jitter)) if max_jobs else 0
         self._most_mb = max_growth_mb * self._jitter
 
-    def look(self, jobs_done: int, footprint: Callable[[], Footprint | None]) -> None:
-        """Look at the worker after its job number `jobs_done`, now and then."""
-        if jobs_done < SETTLED_AFTER_JOBS or jobs_done % LOOK_EVERY_JOBS:
+    def look(self, jobs_done: int, now_s: float, footprint: Callable[[], Footprint | None]) -> None:
+        """Look at the worker after its job number `jobs_done`, now and then: it takes a while."""
+        after, last_s = self._looked
+        if jobs_done < max(SETTLED_AFTER_JOBS, after + LOOK_EVERY_JOBS) or now_s < last_s + LOOK_EVERY_S:
             return
+        self._looked = (jobs_done, now_s)
         now = footprint()
         if now is not None:
             self._settled = self._settled or now
@@ -46,6 +52,10 @@ class Lifetime:
     def is_over(self, jobs_done: int) -> bool:
         """Tell whether a fresh worker should take over."""
         return self.outgrown is not None or 0 < self._most_jobs <= jobs_done
+
+    def jobs_left(self, jobs_done: int) -> int:
+        """Return how many more jobs the worker may run."""
+        return max(0, self._most_jobs - jobs_done) if self._most_jobs else UNLIMITED
 
     def _excess(self, now: Footprint, settled: Footprint) -> str | None:
         if 0 < self._most_mb < (more := now.rss_mb - settled.rss_mb):

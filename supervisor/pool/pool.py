@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from supervisor import process_tree
-from supervisor.core.outcome import AnyOutcome
+from supervisor.core.lookahead import Pace, Place, most_ahead
+from supervisor.core.outcome import AnyOutcome, Raised, Returned
 from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
 from supervisor.pool.attempt import JobListener, StopReason
@@ -50,6 +51,8 @@ class WorkerPool:
 
     def __init__(self, fork_server: ForkServer, limits: PoolLimits, random: Callable[[], float]) -> None:
         self.limits = limits
+        self.pace = Pace()
+        """How long the jobs of each handler take."""
         self.changed = asyncio.Event()
         """Set when a slot becomes free; who waits clears it."""
         self.first_worker_ready = asyncio.Event()
@@ -97,19 +100,7 @@ class WorkerPool:
 
     def report(self) -> list[SlotReport]:
         """Return the slots as they are."""
-        now = time.monotonic()
-        return [
-            SlotReport(
-                index,
-                entry.state.value,
-                entry.slot.pid,
-                entry.job,
-                now - entry.since,
-                process_tree.rss_mb(entry.slot.pid),
-                entry.slot.cpu,
-            )
-            for index, entry in sorted(self._slots.items())
-        ]
+        return [entry.report() for _, entry in sorted(self._slots.items())]
 
     def spares(self) -> list[tuple[int, float | None]]:
         """Return the process ids of the spare workers that stand ready, and their memory in megabytes."""
@@ -120,37 +111,49 @@ class WorkerPool:
         return not spec.is_coroutine
 
     def has_free(self) -> bool:
-        """Tell whether a slot could take a job now."""
-        return any(entry.is_free for entry in self._slots.values())
+        """Tell whether a slot could take a job now, or runs short ones and will soon have none left."""
+        most = most_ahead(self.pace.shortest_s())
+        return any(entry.is_free or entry.runs_dry(most) for entry in self._slots.values())
 
-    def reserve(self) -> list[Seat]:
-        """Promise all free slots to the caller, who must `run` on or `release` each."""
-        free = [entry for entry in self._slots.values() if entry.is_free]
-        for entry in free:
-            entry.taken = True
-        return [Seat(entry.slot.index, entry.slot.pid) for entry in free]
+    def reserve(self) -> list[Place]:
+        """Promise all places to the caller, who must `run_job` on some and then `release` all of them."""
+        most = most_ahead(self.pace.shortest_s())
+        places = [place for entry in self._slots.values() if (place := entry.place(most))]
+        for place in places:
+            self._slots[place.slot].promised = True
+        return places
 
-    def release(self, seat: Seat) -> None:
-        """Give back a reserved slot that no job was found for."""
-        entry = self._slots[seat.slot]
-        entry.taken = False
+    def release(self, place: Place) -> None:
+        """Give back a reserved place; what it was given stays."""
+        entry = self._slots[place.slot]
+        entry.promised = False
         self._look_at(entry)
 
-    async def run_job(self, seat: Seat, call: Call, listener: JobListener) -> AnyOutcome:
-        """Run a job on a reserved slot and return its outcome; the slot is free again afterwards."""
+    def run_job(self, seat: Seat, call: Call, listener: JobListener) -> Awaitable[AnyOutcome]:
+        """Run a job on a reserved place; what is returned waits for its outcome, and must be awaited.
+
+        The job has its place at once: jobs that are given in one go travel together.
+        """
         entry = self._slots[seat.slot]
-        entry.enter(SlotState.BUSY)
-        entry.job = call
-        entry.slot.kill_grace_s, entry.slot.log_kb = self.limits.kill_grace_s, self.limits.log_kb
+        entry.jobs += 1
+        if entry.state is not SlotState.BUSY:
+            entry.enter(SlotState.BUSY)
+        ended = entry.slot.run(call, listener, self.pace.expected_s(call.handler), self.limits)
+        return self._finish(entry, call, ended)
+
+    async def _finish(self, entry: Entry, call: Call, ended: Awaitable[AnyOutcome]) -> AnyOutcome:
         try:
-            outcome = self._witness.complete(await entry.slot.run(call, listener), seat.slot)
-            await self._end_leftovers(entry.slot)
-            self._judge(entry)
+            outcome = self._witness.complete(await ended, entry.slot.index)
+            if isinstance(outcome, Returned | Raised):
+                self.pace.note(call.handler, outcome.usage.run_s)
+            if not entry.slot.alive:
+                await self._end_leftovers(entry.slot)
+            entry.judge()
             return outcome
         finally:
-            entry.job = None
-            entry.taken = False
-            entry.enter(SlotState.IDLE if entry.slot.alive else SlotState.STOPPING)
+            entry.jobs -= 1
+            if not entry.jobs:
+                entry.enter(SlotState.IDLE if entry.slot.alive else SlotState.STOPPING)
             self._look_at(entry)
 
     def stop_job(self, slot: int, listener: JobListener, reason: StopReason) -> None:
@@ -158,15 +161,17 @@ class WorkerPool:
         if entry := self._slots.get(slot):
             entry.slot.stop(reason, listener)
 
-    async def stack_of(self, slot: int) -> str | None:
-        """Return the Python stacks of the job that runs on `slot`, without stopping it; None if there is no answer."""
+    async def stack_of(self, slot: int, listener: JobListener) -> str | None:
+        """Return the Python stacks of the job that was given with `listener`, without stopping it; None if there is no
+        answer.
+        """
         entry = self._slots.get(slot)
-        return await entry.slot.live_stacks() if entry else None
+        return await entry.slot.live_stacks(listener) if entry else None
 
-    def output_of(self, slot: int, offset: int, limit: int) -> tuple[str, int] | None:
-        """Return a part of what the job on `slot` has printed, as `WorkerSlot.output` does; None without a job."""
+    def output_of(self, slot: int, listener: JobListener, offset: int, limit: int) -> tuple[str, int] | None:
+        """Return a part of what that job has printed, as `WorkerSlot.output` does; None if it does not run."""
         entry = self._slots.get(slot)
-        return entry.slot.output(offset, limit) if entry else None
+        return entry.slot.output(listener, offset, limit) if entry else None
 
     async def run(self) -> None:
         """Keep the table at the wanted size, until cancelled; then end all workers.
@@ -191,6 +196,7 @@ class WorkerPool:
         plan = plan_slots(wanted, table)
         for index in plan.retire:
             self._slots[index].retiring = True
+            self._slots[index].slot.give_back_ahead()
             self._look_at(self._slots[index])
         for index in plan.keep:
             self._slots[index].retiring = False
@@ -224,6 +230,7 @@ class WorkerPool:
             return False
         self._placement.place(entry.slot.index, entry.slot.pid)
         jitter = 0.9 + 0.2 * self._random()
+        entry.worn = None
         entry.lifetime = Lifetime(self.limits.max_jobs_per_worker, self.limits.max_growth_mb, jitter)
         entry.enter(SlotState.IDLE)
         self.first_worker_ready.set()
@@ -284,13 +291,6 @@ class WorkerPool:
         else:
             log.warning("worker.died_idle", slot=entry.slot.index)
             await self._back_off(entry, "the worker died before its first job")
-
-    @staticmethod
-    def _judge(entry: Entry) -> None:
-        """After a job: see whether its worker has served long enough, for a reason worth telling."""
-        entry.lifetime.look(entry.slot.jobs_done, lambda: process_tree.footprint(entry.slot.pid))
-        if reason := entry.slot.worn or entry.lifetime.outgrown:
-            log.warning("worker.worn", slot=entry.slot.index, pid=entry.slot.pid, reason=reason)
 
     def _look_at(self, entry: Entry) -> None:
         entry.looked_at.set()

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from supervisor.proc import start_ticks
 from supervisor.process_tree import TreeUsage
 from supervisor.worker import main as child
 from supervisor.worker.obituaries import take
+from supervisor.worker.tickets import Tickets
 
 log = structlog.get_logger("supervisor.pool.slot")
 
@@ -54,6 +55,8 @@ class Exit:
     ends its worker when it can no longer hear of it."""
     used: TreeUsage | None
     """What it had used in all its life."""
+    unbegun: int
+    """How many of the jobs that it was given it had not begun."""
 
 
 class WorkerProcess:
@@ -70,6 +73,8 @@ class WorkerProcess:
         self.greeting: dict[str, Any] = {}
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.channel = SlotChannel(self._take, self._silence)
+        self._tickets: Tickets | None = None
+        self._unbegun = 0
         self._fork_server = fork_server
         self._broken: str | None = None
         self._hook: str | None = None
@@ -92,8 +97,10 @@ class WorkerProcess:
         killed, and replaced at the next start.
         """
         try:
+            self._tickets = Tickets()
             ours, theirs = socket.socketpair()
         except OSError as error:  # no file descriptor left
+            await self._discard()
             raise WorkerStartError(f"{type(error).__name__}: {error}") from error
         try:
             await self.channel.open(ours)
@@ -101,7 +108,7 @@ class WorkerProcess:
                 max_workers=1,
                 mp_context=SafeContext(self._fork_server),
                 initializer=child.initialize,
-                initargs=(self.plan, theirs),
+                initargs=(self.plan, theirs, self._tickets),
             )
             self.greeting = bson.decode(await self._shake_hands(self._executor, spawning))
             self._process = next(iter(self._executor._processes.values()))  # noqa: SLF001 - the executor names no pid
@@ -117,15 +124,22 @@ class WorkerProcess:
         finally:
             theirs.close()
 
-    def submit(self, data: bytes) -> asyncio.Future[bytes]:
-        """Hand one encoded call to the worker; the future fails with BrokenProcessPool when it dies."""
+    def submit(self, calls: Sequence[bytes]) -> asyncio.Future[bytes]:
+        """Hand encoded calls to the worker, with a ticket for each; the future fails when it dies."""
         assert self._executor is not None, "start() comes first"
+        assert self._tickets is not None, "as above"
+        self._tickets.issue(len(calls))  # first: a worker that finds none goes on to the next group
         try:
-            return asyncio.wrap_future(self._executor.submit(child.run_handler, data))
+            future = asyncio.wrap_future(self._executor.submit(child.run_handlers, b"".join(calls)))
         except BrokenProcessPool as error:  # it died while it was idle
-            failed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(error)
+        _expect_failure(future)
+        return future
+
+    def withdraw(self) -> int:
+        """Take back the tickets that the worker has not taken; as many of the last calls will not begin."""
+        return 0 if self._tickets is None else self._tickets.withdraw()
 
     def signal(self, number: int) -> None:
         """Send a signal to the worker itself; by its pidfd, so that it cannot reach a process with a recycled id."""
@@ -143,6 +157,7 @@ class WorkerProcess:
         """End what is left of it after its death, and return what is known of that."""
         await self.kill()
         await self.channel.drain(_DRAIN_TIMEOUT_S)
+        self._unbegun += self.withdraw()
         await self._discard()
         if self._exit is not None:  # another close() was faster
             return self._exit
@@ -152,7 +167,7 @@ class WorkerProcess:
         used = take(self._fork_server.obituaries, self.pid)
         if code is not None and self._manager is None:
             self._process.close()  # its pipes; left to the garbage collector, they pile up
-        self._exit = Exit(None if untold else code, untold, used and TreeUsage(*used))
+        self._exit = Exit(None if untold else code, untold, used and TreeUsage(*used), self._unbegun)
         return self._exit
 
     def _where(self) -> str:
@@ -232,6 +247,9 @@ class WorkerProcess:
                     for end in ends:
                         end.close()
         await self.channel.close()
+        if self._tickets is not None:
+            self._tickets.close()
+            self._tickets = None
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)

@@ -22,6 +22,7 @@ class ReadyWorker:
             output=str(self.files.output.path),
             stacks=str(self.files.stacks.path),
             live_stacks=str(self.files.live_stacks.path),
+            orders=str(self.files.orders.path),
             modules=fork_server.modules,
             nice=nice,
         )

@@ -96,6 +96,11 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     ),
     "job.progress_unwritten": ("debug", "progress could not be written; the next report will be", "reason"),
     "job.request_failed": ("warning", "a worker's request for a file failed", "job_id, request, reason"),
+    "job.given_back": (
+        "debug",
+        "a job that was claimed ahead had not begun, and is pending again",
+        "job_id, handler, attempt, reason",
+    ),
     "job.started": ("debug", "a job was handed to a worker", "job_id, handler, attempt, slot"),
     "job.too_large_to_explain": ("debug", "a document near 16 MB has no room for the reason it failed", "reason"),
     "job.unstoppable": (

@@ -13,7 +13,8 @@ Handlers with limits across machines take a look at their gates before, and rese
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -29,6 +30,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, Write
 from supervisor.codec import RAW
 from supervisor.core.gate import FleetLimits
 from supervisor.core.job import Job, Status
+from supervisor.core.lookahead import Place, deal
 from supervisor.store.candidates import Candidates, set_aside
 from supervisor.store.gates import Gate, GateStore
 from supervisor.store.patience import first_line
@@ -40,10 +42,16 @@ _EMPTY_DOCUMENT = BSON.encode({})
 _NO_LIMITS: Mapping[str, FleetLimits] = MappingProxyType({})
 _READ = {"lease.token": 1, "payload": 1}
 _SPARE = 8
+SMALL_PAYLOAD_BYTES = 64 * 1024
+"""A job with a larger payload is not claimed before a slot is free for it: many of those would be much to hold."""
 _AGAIN_S = 0.02
 """When to look again after somebody else was at a gate at the same time, or had taken the jobs."""
 _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 11600, 11602, 13435, 13436}
 """Codes of errors that say nothing of the document: a conflict of writes, a lack of time, a change of the primary."""
+
+
+def _unknown(_handler: str) -> float:
+    return math.inf
 
 
 @dataclass(frozen=True)
@@ -91,15 +99,17 @@ class ClaimStore:
     async def claim(
         self,
         room: Mapping[str, int],
-        seats: Sequence[Seat],
+        places: Sequence[Place],
         *,
         lease_s: float,
         payload_kb: int,
         fleet: Mapping[str, FleetLimits] = _NO_LIMITS,
+        expected_s: Callable[[str], float] = _unknown,
     ) -> list[Claim]:
-        """Take the next due jobs, at most one per seat and at most `room[handler]` of each handler.
+        """Take the next due jobs, as many as find a place and at most `room[handler]` of each handler.
 
-        `fleet` has those of the same handlers with limits across machines. Returns the jobs in order, possibly none.
+        `fleet` has those of the same handlers with limits across machines. `expected_s` tells how long jobs of a
+        handler take: short ones may be put where others still run. Returns the jobs in order, possibly none.
         Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
         self.exhausted = False
@@ -109,12 +119,15 @@ class ClaimStore:
         may_run = [handler for handler in room if handler not in gates or gates[handler].opening.room > 0]
         full = {handler: gate.opening.full_groups for handler, gate in gates.items()}
         # a few more than wanted, since some may be capped
-        limit = len(seats) + (_SPARE if self._candidates.spread.width == 1 else 0)
-        candidates = await self._candidates.find(may_run, limit, payload_kb, full)
-        admitted = await self._admit(_within(room, gates, candidates)[: len(seats)], gates)
+        spare = _SPARE if self._candidates.spread.width == 1 else 0
+        most = sum(place.most for place in places)
+        candidates = await self._candidates.find(may_run, most + spare, payload_kb, full)
+        within = _within(room, gates, candidates)
+        dealt = deal([_takes_s(each, gates, expected_s) for each in within], places)
+        admitted = await self._admit(within[: len(dealt)], gates)
         if not admitted:
             return []
-        claims = await self._take(admitted, seats, lease_s)
+        claims = await self._take(admitted, [Seat(place.slot, place.pid) for place in dealt], lease_s)
         lost = len(admitted) - len(claims)
         self._note_lost([document for document, _ in admitted], len(candidates), lost)
         self.exhausted = self._candidates.saw_all and not lost and not gates
@@ -220,6 +233,12 @@ class _Take:
         )
 
 
+def _takes_s(document: Document, gates: Mapping[str, Gate], expected_s: Callable[[str], float]) -> float:
+    """Return how long a job is expected to take, if it may be claimed ahead: small, and under no fleet's limit."""
+    ahead = document["handler"] not in gates and document["_payload_bytes"] <= SMALL_PAYLOAD_BYTES
+    return expected_s(document["handler"]) if ahead else math.inf
+
+
 def _within(room: Mapping[str, int], gates: Mapping[str, Gate], documents: Sequence[Document]) -> list[Document]:
     left = dict(room)
     openings = {handler: gate.opening for handler, gate in gates.items()}
@@ -268,24 +287,24 @@ def _waited(document: Mapping[str, Any]) -> float:
 
 
 def _take_pipeline(job: Job, seat: Seat, owner: Owner, lease_s: float) -> list[Document]:
-    lease = {
+    fixed = {
         "token": job.token,
-        "supervisor": {"$literal": owner.supervisor},
-        "host": {"$literal": owner.host},
+        "supervisor": owner.supervisor,
+        "host": owner.host,
         "slot": seat.slot,
         "pid": seat.pid,
-        "expires_at": server_time_in(lease_s),
     }
     fields = {
         "status": Status.PROCESSING.value,
         "attempt": job.attempt,
         "claims": job.token,
-        "lease": lease,
+        # an expression: a plain document would be merged into an old `lease`
+        "lease": {"$mergeObjects": [{"$literal": fixed}, {"expires_at": server_time_in(lease_s)}]},
+        "progress": "$$REMOVE",
         "started_at": "$$NOW",
         "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
     }
-    # a plain $set would merge into an old `lease`; removed first, it is replaced
-    return [{"$unset": ["lease", "progress"]}, {"$set": fields}]
+    return [{"$set": fields}]
 
 
 def _as_stored(job_id: Any) -> bytes:

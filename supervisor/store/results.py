@@ -73,7 +73,7 @@ class ResultStore:
         return [answers[position] for position in range(len(ended))]
 
     async def _apply_together(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
-        updates = [UpdateOne(each.fence(), _pipeline(each)) for each in ended]
+        updates = [UpdateOne(each.fence(), _update(each)) for each in ended]
         refused: dict[int, ResultRefusedError] = {}
         matched = 0
         try:
@@ -160,6 +160,8 @@ class ResultStore:
         By its outcome too: a reaper that found the claim expired has ended it in our name, as `lost`.
         """
         change = ended.transition
+        if not change.is_attempt:
+            return True  # given back already, or lost: it is not ours in any case
         mine = {"token": change.job.token, "supervisor": ended.owner.supervisor, "outcome": str(change.outcome)}
         filter_ = {"_id": {"$eq": change.job.id}, "attempts": {"$elemMatch": mine}}
         return await self._jobs.find_one(filter_, {"_id": 1}) is not None
@@ -220,6 +222,13 @@ def _has_followers(ended: Ended) -> bool:
     return ended.transition.status is Status.COMPLETED and bool(ended.transition.job.then)
 
 
+def _update(ended: Ended) -> list[dict[str, Any]]:
+    change = ended.transition
+    if change.is_attempt:
+        return _pipeline(ended)
+    return [{"$unset": ["lease"]}, {"$set": {"status": change.status.value, "attempt": change.attempt}}]
+
+
 def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Return the update as a pipeline. Values that come from outside are literals: a result may contain `$` strings."""
     change = ended.transition
@@ -231,7 +240,11 @@ def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]
         "attempt": change.attempt,
         "crashes": change.crashes,
         "usage": {"$literal": usage},
+        "attempts": _with_entry(ended, usage),
+        "lease": "$$REMOVE",
     }
+    if change.status is Status.COMPLETED:
+        fields |= {"error": "$$REMOVE", "result": "$$REMOVE", "result_file": "$$REMOVE"}
     if change.status in ENDED:
         fields["finished_at"] = "$$NOW"
     if change.run_in_s is not None:
@@ -247,11 +260,8 @@ def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]
         fields["result"] = None if result is None else {"$literal": RawBSONDocument(result)}
     if ended.progress is not None:
         fields["progress"] = {"$mergeObjects": [{"$literal": ended.progress}, {"at": "$$NOW"}]}
-    gone = ["lease", "error", "result", "result_file"] if change.status is Status.COMPLETED else ["lease"]
-    if ended.progress is not None:
-        gone.append("progress")
-    # the entry first: it reads fields that the later stages replace
-    return [{"$set": {"attempts": _with_entry(ended, usage)}}, {"$unset": gone}, {"$set": fields}]
+    # every value is computed from the document as it was, so that the entry may read what is replaced beside it
+    return [{"$set": fields}]
 
 
 def _bare_pipeline(change: Transition) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What runs inside a worker process.
 
 `initialize` turns a fresh fork into a worker: its own session, a watch on the supervisor, captured output, handlers.
-`run_handler` runs one job and always returns bytes: no exception of a handler, not even SystemExit or StopIteration,
-leaves this module as an exception.
+`run_handlers` runs a group of jobs and always returns bytes: no exception of a handler, not even SystemExit or
+StopIteration, leaves this module as an exception.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from supervisor.process_tree import become_subreaper
 from supervisor.registry import REGISTRY, import_modules
 from supervisor.worker import forensics, forks, lifeline, obituaries, preload
 from supervisor.worker.link import ChildLink, StopSwitch, job_log, print_line
-from supervisor.worker.meter import Meter
+from supervisor.worker.meter import Meter, cpu_s
 from supervisor.worker.outcomes import TRACEBACK_BYTES, decode_payload, explain, outcome_of
 from supervisor.worker.results import encode_result
 from supervisor.worker.setups import Setups
 from supervisor.worker.surroundings import Surroundings, text_stream
-from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame
+from supervisor.worker.tickets import Tickets
+from supervisor.worker.wire import Call, Stopped, decode_call, encode_outcome, frame, read_order, split_group
 
 START_FAILED = 70
 """Exit code of a worker that could not be set up; EX_SOFTWARE of sysexits.h."""
@@ -62,6 +63,8 @@ class WorkerPlan:
     """File for the Python stacks at its end."""
     live_stacks: str
     """File for the Python stacks that somebody asks for."""
+    orders: str
+    """File that names the job which an order to stop is meant for."""
     modules: tuple[str, ...]
     nice: int = 0
     """By how much its priority is lower than the supervisor's."""
@@ -70,11 +73,15 @@ class WorkerPlan:
 class Worker:
     """The state of this worker process."""
 
-    def __init__(self, plan: WorkerPlan, channel: socket.socket) -> None:
+    def __init__(self, plan: WorkerPlan, channel: socket.socket, tickets: Tickets) -> None:
         self.plan = plan
+        self.tickets = tickets
+        self.serving = 0
+        """The number of the job that runs, or ran last."""
         self.spool = Path(plan.spool)
         self.switch = StopSwitch()
         self.link = ChildLink(channel, self.spool, self.switch)
+        self.worn = False
         self.surroundings: Surroundings | None = None
         self.setups = Setups(REGISTRY, preload.REPORT)
 
@@ -82,7 +89,7 @@ class Worker:
 _worker: Worker | None = None
 
 
-def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
+def initialize(plan: WorkerPlan, channel: socket.socket, tickets: Tickets) -> None:
     """Make this fresh process a worker; one that cannot be set up says why and exits."""
     global _worker  # noqa: PLW0603 - there is one worker in a process, and the executor calls plain functions
     try:
@@ -95,8 +102,8 @@ def initialize(plan: WorkerPlan, channel: socket.socket) -> None:
         os.nice(plan.nice)
         _redirect_output(plan.output)
         forensics.arm(plan.stacks, plan.live_stacks)
-        _worker = Worker(plan, channel)
-        _install_signals(_worker.switch)
+        _worker = Worker(plan, channel, tickets)
+        _install_signals(_worker)
         import_modules(plan.modules)
         _worker.setups.run(lambda hook: channel.sendall(frame({"setup": hook})))
         _worker.surroundings = Surroundings()
@@ -110,26 +117,59 @@ def hello() -> bytes:
     return bson.encode({"pid": os.getpid(), "started": start_ticks(), **_this_worker().setups.report()})
 
 
-def run_handler(data: bytes) -> bytes:
-    """Run one job and return its outcome, encoded. Never raises."""
-    worker = _this_worker()
+def run_handlers(data: bytes) -> bytes:
+    """Run the jobs of a group, one after another, as long as there are tickets for them. Never raises.
+
+    Each outcome is on its way before the next job begins: whatever that one does, this one has ended. Returns what
+    could not be said because a handler has closed the channel, else nothing.
+    """
+    worker, begun = _this_worker(), False
+    for number, call in split_group(data):
+        if worker.worn or not worker.tickets.take():
+            break
+        if not begun:
+            _say_started(worker, number)
+            begun = True
+        ended = _serve(worker, number, call)
+        try:
+            worker.link.send(ended)
+        except OSError:
+            worker.worn = True
+            return frame(ended)
+    return b""
+
+
+def _serve(worker: Worker, number: int, data: bytes) -> dict[str, Any]:
+    """Run one job and return what is to be said of its end."""
     started, meter, pid = time.monotonic(), Meter(), os.getpid()
     call = decode_call(data)
     worker.link.forget_progress()
     worker.switch.reset()
-    worker.link.send({"started": True, "cpu_s": meter.cpu_before_s})
-    outcome = _run(worker, call)
+    worker.serving = number
+    outcome = _run(worker, call, number)
     if os.getpid() != pid:  # the handler forked and its copy came back here; two processes must not serve one queue
         os._exit(0)
     usage = meter.read(time.monotonic() - started)
     try:
         _tidy_up(worker)
-        answer = encode_outcome(replace(outcome, usage=usage), worker.spool)
+        answer = encode_outcome(replace(outcome, usage=usage), worker.spool, number)
     except Exception as error:  # noqa: BLE001 - a full disk, a closed stdout: never the end of the worker
-        answer = encode_outcome(Raised(kind=ErrorKind.EXCEPTION, error=explain(error), usage=usage), worker.spool)
-    with contextlib.suppress(OSError):  # the handler may have closed the channel
-        worker.link.send({"said_all": True})
-    return answer
+        failed = Raised(kind=ErrorKind.EXCEPTION, error=explain(error), usage=usage)
+        answer = encode_outcome(failed, worker.spool, number)
+    return {"ended": number, "outcome": answer, "printed": _printed(), "cpu_s": cpu_s()}
+
+
+def _say_started(worker: Worker, number: int) -> None:
+    with contextlib.suppress(OSError):  # an earlier job may have closed the channel
+        worker.link.send({"started": number, "cpu_s": cpu_s()})
+
+
+def _printed() -> int:
+    """Return how many bytes of output there are by now; where this job's end, the next one's begin."""
+    try:
+        return os.fstat(1).st_size
+    except OSError:
+        return 0
 
 
 def _tidy_up(worker: Worker) -> None:
@@ -138,15 +178,16 @@ def _tidy_up(worker: Worker) -> None:
         with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
             stream.flush()
     if worker.surroundings is not None and (worn := worker.surroundings.restore()):
+        worker.worn = True  # the jobs behind it need a fresh worker
         worker.link.send({"worn": worn})
     _reap_adopted()
 
 
-def _run(worker: Worker, call: Call) -> Returned | Raised | Stopped:
+def _run(worker: Worker, call: Call, number: int) -> Returned | Raised | Stopped:
     """Turn whatever the handler does into an outcome."""
     try:
         value = _call_handler(worker, call)
-        result, spooled = encode_result(value, call.result_inline_bytes, worker.spool)
+        result, spooled = encode_result(value, call.result_inline_bytes, worker.spool, f"result-{number}.json")
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like are a handler's errors too
         return outcome_of(error)
     return Returned(result=result, spool_file=spooled)
@@ -199,12 +240,17 @@ def _redirect_output(path: str) -> None:
     sys.stdout, sys.stderr = text_stream(1), text_stream(2)
 
 
-def _install_signals(switch: StopSwitch) -> None:
+def _install_signals(worker: Worker) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the supervisor to handle
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    for order in STOP_SIGNALS:
-        signal.signal(order, lambda number, _frame: switch.order(STOP_SIGNALS[number]))
+
+    def order(number: int, _frame: Any) -> None:
+        if read_order(worker.plan.orders) in (worker.serving, None):  # by now the next job may be running
+            worker.switch.order(STOP_SIGNALS[number])
+
+    for stop in STOP_SIGNALS:
+        signal.signal(stop, order)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

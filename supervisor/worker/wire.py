@@ -1,12 +1,14 @@
 """What crosses the line between the supervisor and a worker: bytes in BSON, never pickles of anybody's objects.
 
-    call      supervisor → worker, through the executor     which handler, the job's facts, the payload as it was stored
-    outcome   worker → supervisor, through the executor     how it ended, at most 16 KiB; more goes to a spool file
+    call      supervisor → worker, through the executor     which handler, the job's facts, the payload as it was
+                                                            stored; short jobs travel several at a time
     message   both ways, through the control channel        4 bytes of length, then one BSON document
+    order     supervisor → worker, a signal and a file      to stop a job, which the file names by its number
 
-Messages from a worker: {started}, {progress}, {log}, {ready}, {broken}, and requests {request: id, call, …} that the
-supervisor answers with {reply: id, …}. The last of each job is {said_all}: the outcome goes another way and may arrive
-before what was sent earlier.
+Messages from a worker: {started: number, cpu_s} of a group's first job, {progress}, {log}, {worn}, {broken}, requests
+{request: id, call, …} that the supervisor answers with {reply: id, …}, and as the last of each job {ended: number,
+outcome, printed, cpu_s}: the group's next job begins. An outcome has at most 16 KiB; more goes to a spool file. All of
+it is in order, and what was sent before a death arrives.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,10 +28,11 @@ from supervisor.codec import TOLERANT
 from supervisor.core.outcome import ErrorInfo, ErrorKind, Raised, Returned, Usage
 
 INLINE_BYTES = 16 * 1024
-"""The largest outcome sent through the executor's pipe: written in one piece, so that a kill cannot cut it in half."""
+"""The largest outcome sent as a message."""
 MAX_OUTCOME_BYTES = 64 << 20
 MAX_MESSAGE_BYTES = 1 << 20
 _LENGTH = struct.Struct("<I")
+_NUMBER = struct.Struct("<Q")
 _SAID_BY_WORKERS = {ErrorKind.EXCEPTION, ErrorKind.PERMANENT, ErrorKind.INVALID, ErrorKind.RESULT}
 LENGTH_BYTES = _LENGTH.size
 
@@ -49,6 +54,9 @@ class Call:
     trace: str | None = None
 
 
+_CALL_FIELDS = [field.name for field in fields_of(Call)]
+
+
 @dataclass(frozen=True)
 class Stopped:
     """The worker obeyed an order to stop; which order it was, the supervisor knows."""
@@ -57,9 +65,20 @@ class Stopped:
     usage: Usage
 
 
-def encode_call(call: Call) -> bytes:
-    """Return `call` as bytes."""
-    return bson.encode(asdict(call))
+def encode_call(call: Call, number: int) -> bytes:
+    """Return `call` as bytes; `number` names it among the jobs of its worker."""
+    fields = {name: getattr(call, name) for name in _CALL_FIELDS}
+    return _NUMBER.pack(number) + bson.encode(fields)
+
+
+def split_group(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbers and the calls of a group, which is just one encoded call behind the other."""
+    place = 0
+    while place < len(data):
+        (number,) = _NUMBER.unpack_from(data, place)
+        begin = place + _NUMBER.size
+        place = begin + _LENGTH.unpack_from(data, begin)[0]
+        yield number, data[begin:place]
 
 
 def decode_call(data: bytes) -> Call:
@@ -67,12 +86,25 @@ def decode_call(data: bytes) -> Call:
     return Call(**bson.decode(data, TOLERANT))
 
 
-def encode_outcome(outcome: Returned | Raised | Stopped, spool: Path) -> bytes:
+def write_order(descriptor: int, number: int) -> None:
+    """Say which job the next signal is for. Raises OSError."""
+    os.pwrite(descriptor, _NUMBER.pack(number), 0)
+
+
+def read_order(path: str) -> int | None:
+    """Return the number of the job that a signal is for, in the worker; None where that cannot be read."""
+    try:
+        return int(_NUMBER.unpack(Path(path).read_bytes())[0])
+    except (OSError, struct.error):
+        return None
+
+
+def encode_outcome(outcome: Returned | Raised | Stopped, spool: Path, number: int) -> bytes:
     """Return `outcome` as at most INLINE_BYTES bytes; a larger one is written to a file in `spool` and named."""
     data = bson.encode({"outcome": type(outcome).__name__, **_fields(outcome)})
     if len(data) <= INLINE_BYTES:
         return data
-    target = spool / "outcome.bson"
+    target = spool / f"outcome-{number}.bson"
     target.write_bytes(data)
     return bson.encode({"outcome": "Spooled", "file": target.name})
 
@@ -82,8 +114,10 @@ def decode_outcome(data: bytes, spool: Path) -> Returned | Raised | Stopped:
     try:
         fields = bson.decode(data, TOLERANT)
         if fields["outcome"] == "Spooled":
-            with open_regular(spool_file(spool, fields["file"])) as file:
+            path = spool_file(spool, fields["file"])
+            with open_regular(path) as file:
                 fields = bson.decode(file.read(MAX_OUTCOME_BYTES), TOLERANT)
+            path.unlink()
         return _build(fields, spool)
     except (bson.errors.BSONError, KeyError, TypeError, OSError, OverflowError) as error:
         raise ValueError(f"a worker sent an outcome that cannot be read: {error}") from error
@@ -126,10 +160,16 @@ def frame_length(header: bytes) -> int:
 
 
 def _fields(outcome: Returned | Raised | Stopped) -> dict[str, Any]:
-    fields = asdict(outcome)
-    if isinstance(outcome, Raised):
-        fields["kind"] = outcome.kind.value
-    return fields
+    """Return what is told of an outcome; by hand, since it is told of every job, and `asdict` copies deeply."""
+    usage = vars(outcome.usage)
+    match outcome:
+        case Returned():
+            return {"usage": usage, "result": outcome.result, "spool_file": outcome.spool_file}
+        case Raised():
+            error, kind = vars(outcome.error), outcome.kind.value
+            return {"usage": usage, "kind": kind, "error": error, "retry_in_s": outcome.retry_in_s}
+        case Stopped():
+            return {"usage": usage, "error": vars(outcome.error)}
 
 
 def _build(fields: dict[str, Any], spool: Path) -> Returned | Raised | Stopped:

@@ -10,6 +10,7 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import PyMongoError
 
+from supervisor.core.lookahead import Place
 from supervisor.store.claims import ClaimStore, Seat
 from tests.support.failpoints import failing
 from tests.support.jobs import (
@@ -24,8 +25,8 @@ from tests.support.jobs import (
     insert_bytes,
     insert_unchecked,
     pending,
+    places,
     room,
-    seats,
     server_now,
     statuses,
 )
@@ -115,7 +116,7 @@ async def test_each_seat_gets_one_job_at_most(jobs, store):
     await jobs.insert_many([pending(_id=n) for n in range(5)])
     claims = await claim_some(store, 3)
     assert ids(claims) == [0, 1, 2]
-    assert [claim.seat for claim in claims] == seats(3)
+    assert [claim.seat for claim in claims] == [Seat(place.slot, place.pid) for place in places(3)]
     assert ids(await claim_some(store, 3)) == [3, 4]
     assert await claim_some(store, 3) == []
 
@@ -196,7 +197,7 @@ async def test_a_job_that_changes_between_being_seen_and_being_taken_is_left_alo
     seen = await candidates.find(["count"], 8, 1024, {})
     await jobs.update_one({"_id": 0}, {"$set": meanwhile})
     before = await jobs.find_one({"_id": 0})
-    claims = await store._take([(each, None) for each in seen], seats(1 + others), LEASE_S)
+    claims = await store._take([(each, None) for each in seen], [Seat(n, n) for n in range(1 + others)], LEASE_S)
     assert ids(claims) == [1][:others]
     assert await jobs.find_one({"_id": 0}) == before
 
@@ -215,7 +216,7 @@ async def test_only_pending_jobs_are_claimed(jobs, store, status):
 async def test_a_claim_writes_the_attempt_the_token_and_the_lease(database, jobs, store):
     await jobs.insert_one(pending(_id=1, payload={"path": "a"}))
     before = await server_now(database)
-    (claim,) = await store.claim(room(), [Seat(3, 777)], lease_s=30, payload_kb=1)
+    (claim,) = await store.claim(room(), [Place(3, 777)], lease_s=30, payload_kb=1)
     after = await server_now(database)
     document = await jobs.find_one({})
     expires_at = document["lease"].pop("expires_at")

@@ -11,7 +11,7 @@ from supervisor.store.candidates import HEAD
 from supervisor.store.claims import ClaimStore, Owner
 from supervisor.store.gates import COLLECTION, GateStore, gate_id
 from supervisor.store.results import ResultStore
-from tests.support.jobs import JOBS, OWNER, ended, ids, insert_unchecked, pending, returned, room, seats, server_now
+from tests.support.jobs import JOBS, OWNER, ended, ids, insert_unchecked, pending, places, returned, room, server_now
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def gates(database):
 async def claim(store, count=1, **limits):
     """Claim up to `count` jobs of `count`, which has these limits."""
     fleet = {"count": FleetLimits(**limits)}
-    return await store.claim(room(), seats(count), lease_s=60, payload_kb=16, fleet=fleet)
+    return await store.claim(room(), places(count), lease_s=60, payload_kb=16, fleet=fleet)
 
 
 async def running(jobs):
@@ -98,7 +98,7 @@ async def test_a_handler_at_its_limit_keeps_no_other_from_being_claimed(jobs, st
     fleet = {"count": FleetLimits(total=1)}
 
     async def claim_both():
-        return ids(await store.claim(room("count", "other"), seats(1), lease_s=60, payload_kb=1, fleet=fleet))
+        return ids(await store.claim(room("count", "other"), places(1), lease_s=60, payload_kb=1, fleet=fleet))
 
     assert await claim_both() == [0]
     assert await claim_both() == ["other"]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import bson
 import pytest
 
+from supervisor.core.lookahead import Place
 from supervisor.store.claims import ClaimStore, Seat
 from supervisor.store.leases import LeaseStore, claim_key
 from tests.support.jobs import (
@@ -133,7 +134,7 @@ async def test_a_job_claimed_in_our_name_that_we_do_not_know_of_is_a_stray(jobs,
     known = await some_claimed(jobs, claims, 1)
     await some_claimed(jobs, rival, 2)
     await jobs.insert_one(pending(_id=3, attempt=1, claims=4, crashes=1))
-    await claims.claim({"count": 1}, [Seat(7, 70)], lease_s=60, payload_kb=1)
+    await claims.claim({"count": 1}, [Place(7, 70)], lease_s=60, payload_kb=1)
     assert await leases.strays(known) == await leases.strays([*known, *known])
     ((job, seat),) = await leases.strays(known)
     assert (job.id, job.handler, job.attempt, job.token, job.crashes) == (3, "count", 2, 5, 1)

@@ -11,6 +11,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from supervisor.core.job import Job
+from supervisor.core.lookahead import Place
 from supervisor.core.outcome import AnyOutcome, ErrorInfo, ErrorKind, Raised, Returned
 from supervisor.core.retry import RetryPolicy
 from supervisor.core.transitions import Transition, decide
@@ -63,9 +64,9 @@ def ended(claim: Claim, outcome: AnyOutcome, owner: Owner = OWNER, **more: Any) 
     return Ended(change(claim.job, outcome), claim.seat, owner, **more)
 
 
-def seats(count: int) -> list[Seat]:
+def places(count: int) -> list[Place]:
     """Return free slots 0, 1, …"""
-    return [Seat(slot, 1000 + slot) for slot in range(count)]
+    return [Place(slot, 1000 + slot) for slot in range(count)]
 
 
 def room(*handlers: str, each: int = 100) -> dict[str, int]:
@@ -82,7 +83,7 @@ async def claim_some(
     payload_kb: int = 1024,
 ) -> list[Claim]:
     """Claim up to `count` jobs into slots 0, 1, …"""
-    return await store.claim(handlers or room(), seats(count), lease_s=lease_s, payload_kb=payload_kb)
+    return await store.claim(handlers or room(), places(count), lease_s=lease_s, payload_kb=payload_kb)
 
 
 async def claim_one(store: ClaimStore, **options: Any) -> Claim:

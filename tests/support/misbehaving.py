@@ -1,9 +1,12 @@
 """Handlers that do every wrong thing a handler can do, and a few right ones. Registered in workers by name."""
 
+import contextlib
 import ctypes
 import os
 import re
+import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -437,3 +440,24 @@ def leaks(payload: dict) -> dict:
     """Keep some megabytes for ever, as a handler with a bug does."""
     LEAK.append(b"x" * (payload["mb"] << 20))
     return {"pid": os.getpid()}
+
+
+@handler("brief")
+def brief(payload: dict, job: JobContext) -> dict:
+    """Mostly a short job, and sometimes what nobody expected of it."""
+    match payload.get("does"):
+        case "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raises":
+            raise ValueError("for once")
+        case "prints":
+            print(f"printed by {payload['n']}")
+        case "lowers a limit":
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        case "closes its channel":
+            for descriptor in range(3, 256):
+                with contextlib.suppress(OSError):
+                    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                        os.close(descriptor)
+    time.sleep(payload.get("seconds", 0.002))
+    return {"n": payload.get("n"), "attempt": job.attempt, "token": job.token}

@@ -258,6 +258,7 @@ HANDLES_PROCESSES = {
     "worker.preload": "runs in the fork server",
     "worker.forks": "as above",
     "worker.lifeline": "has the kernel kill its own process group",
+    "worker.tickets": "hands a descriptor to a worker at its start",
     "process_tree": "kills a worker with all that it started",
     "pool.slot": "replaces its worker",
     "testing.running": "starts a supervisor for a user's test, and crashes its workers",

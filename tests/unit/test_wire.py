@@ -2,6 +2,7 @@
 
 import os
 import struct
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import bson
@@ -23,7 +24,10 @@ from supervisor.worker.wire import (
     encode_outcome,
     frame,
     frame_length,
+    read_order,
+    split_group,
     spool_file,
+    write_order,
 )
 
 USAGE = Usage(run_s=1.5, cpu_s=0.25, peak_rss_mb=80.5)
@@ -51,17 +55,22 @@ def spool(tmp_path):
 )
 def test_a_call_comes_back_as_it_went(job_id):
     call = Call("ocr", job_id, 2, 7, 1.5, {"roots": ["/data"], "n": {"a": None}}, b"\x05\0\0\0\0", 1024, "00-abc-01")
-    assert decode_call(encode_call(call)) == call
+    group = encode_call(call, 7) + encode_call(replace(call, attempt=3), 2**40)
+    assert [(number, decode_call(data)) for number, data in split_group(group)] == [
+        (7, call),
+        (2**40, replace(call, attempt=3)),
+    ]
 
 
 def test_a_payload_that_cannot_be_decoded_crosses_untouched():
     payload = bson.encode({"a": "XY"}).replace(b"XY", b"\xff\xfe")
-    assert decode_call(encode_call(Call("ocr", 1, 1, 1, 1.0, {}, payload, 1))).payload == payload
+    ((_, data),) = split_group(encode_call(Call("ocr", 1, 1, 1, 1.0, {}, payload, 1), 1))
+    assert decode_call(data).payload == payload
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_an_outcome_comes_back_as_it_went(spool, outcome):
-    data = encode_outcome(outcome, spool)
+    data = encode_outcome(outcome, spool, 7)
     assert decode_outcome(data, spool) == outcome
     assert list(spool.iterdir()) == []
 
@@ -76,23 +85,34 @@ def test_an_outcome_comes_back_as_it_went(spool, outcome):
     ids=["returned", "raised", "stopped"],
 )
 def test_a_large_outcome_takes_the_way_through_a_file(spool, outcome):
-    data = encode_outcome(outcome, spool)
+    data = encode_outcome(outcome, spool, 7)
     assert len(data) < 100
     assert decode_outcome(data, spool) == outcome
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_what_goes_through_the_pipe_is_never_larger_than_one_write(spool, more):
-    overhead = len(encode_outcome(Returned(result=b""), spool))
-    data = encode_outcome(Returned(result=b"x" * (INLINE_BYTES - overhead + more)), spool)
+    overhead = len(encode_outcome(Returned(result=b""), spool, 7))
+    data = encode_outcome(Returned(result=b"x" * (INLINE_BYTES - overhead + more)), spool, 7)
     assert len(data) <= INLINE_BYTES
     assert len(list(spool.iterdir())) == more
 
 
 def test_a_large_result_is_named_by_its_path(spool):
     (spool / "result.json").write_text("{}")
-    outcome = decode_outcome(encode_outcome(Returned(spool_file="result.json"), spool), spool)
+    outcome = decode_outcome(encode_outcome(Returned(spool_file="result.json"), spool, 7), spool)
     assert outcome == Returned(spool_file=str(spool / "result.json"))
+
+
+def test_an_order_names_its_job_and_a_file_without_one_none(tmp_path):
+    path = tmp_path / "order"
+    assert read_order(str(path)) is None
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    assert read_order(str(path)) is None
+    write_order(descriptor, 7)
+    write_order(descriptor, 2**40)
+    os.close(descriptor)
+    assert read_order(str(path)) == 2**40
 
 
 # what a worker may name

@@ -1,0 +1,112 @@
+"""What is claimed before a slot is free, and where it goes."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core.lookahead import (
+    AHEAD_S,
+    ENOUGH,
+    MOST_AHEAD,
+    SAMPLES,
+    SHORT_S,
+    Pace,
+    Place,
+    deal,
+    most_ahead,
+)
+
+LONG = math.inf
+
+
+def paced(*run_times_s: float) -> Pace:
+    pace = Pace()
+    for run_s in run_times_s:
+        pace.note("h", run_s)
+    return pace
+
+
+def busy(slot: int, most: int = 10, ahead_s: float = AHEAD_S) -> Place:
+    return Place(slot, 1000 + slot, free=False, most=most, ahead_s=ahead_s)
+
+
+def free(slot: int, most: int = 10, ahead_s: float = AHEAD_S) -> Place:
+    return Place(slot, 1000 + slot, free=True, most=most, ahead_s=ahead_s)
+
+
+def dealt(takes_s, *places: Place) -> list[int]:
+    return [place.slot for place in deal(takes_s, list(places))]
+
+
+def test_a_handler_is_unknown_until_enough_of_its_jobs_have_ended():
+    assert paced(*[0.001] * (ENOUGH - 1)).expected_s("h") == math.inf
+    assert paced(*[0.001] * ENOUGH).expected_s("h") == 0.001
+    assert paced(*[0.001] * ENOUGH).expected_s("other") == math.inf
+
+
+def test_one_long_job_in_four_does_not_make_a_handler_long_but_one_in_three_does():
+    assert paced(*[0.001, 0.001, 0.001, 0.001, 9.0] * 6).expected_s("h") == 0.001
+    assert paced(*[0.001, 0.001, 9.0] * 8).expected_s("h") == 9.0
+
+
+def test_only_the_newest_count():
+    assert paced(*[9.0] * 100, *[0.001] * SAMPLES).expected_s("h") == 0.001
+    assert paced(*[0.001] * 100, *[9.0] * (SAMPLES // 2)).expected_s("h") == 9.0
+
+
+def test_the_quickest_handler_counts_for_what_may_wait():
+    pace = paced(*[9.0] * ENOUGH)
+    assert pace.shortest_s() == 9.0
+    for _ in range(ENOUGH):
+        pace.note("quick", 0.002)
+    assert pace.shortest_s() == 0.002
+    assert Pace().shortest_s() == math.inf
+
+
+@pytest.mark.parametrize(
+    ("shortest_s", "most"),
+    [(0.0, MOST_AHEAD), (0.0001, MOST_AHEAD), (0.02, 5), (SHORT_S, 2), (SHORT_S * 1.01, 0), (math.inf, 0)],
+)
+def test_as_many_may_wait_as_fill_a_moment(shortest_s, most):
+    assert most_ahead(shortest_s) == most
+
+
+def test_free_slots_come_first_and_take_a_job_of_any_kind():
+    assert dealt([LONG, 0.01, 0.01], busy(0), free(1), free(2)) == [1, 2, 0]
+
+
+def test_nothing_waits_behind_a_long_job():
+    assert dealt([LONG, 0.01, 0.01], free(0)) == [0]
+
+
+def test_a_long_job_is_not_passed_over():
+    assert dealt([0.01, LONG, 0.01, 0.01], free(0), busy(1)) == [0]
+
+
+def test_short_jobs_go_where_the_least_work_waits():
+    assert dealt([0.01] * 4, busy(0, ahead_s=0.1), busy(1, ahead_s=0.075)) == [0, 0, 0, 1]
+
+
+def test_a_place_takes_no_more_than_it_may():
+    assert len(deal([0.0001] * 9, [free(0, most=3), busy(1, most=2)])) == 5
+    assert len(deal([0.03] * 9, [free(0)])) == 4  # the fourth begins within 100 ms
+
+
+@given(
+    st.lists(st.sampled_from([0.0001, 0.01, SHORT_S, 1.0, LONG]), max_size=40),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 6), st.floats(0.001, AHEAD_S)), max_size=5),
+)
+def test_whatever_there_is_the_order_of_the_queue_is_kept(takes_s, described):
+    places = [Place(slot, slot, *each) for slot, each in enumerate(described)]
+    given_to = deal(takes_s, places)
+    assert len(given_to) <= len(takes_s)
+    for place in places:
+        here = [takes_s[position] for position, each in enumerate(given_to) if each.slot == place.slot]
+        assert len(here) <= place.most
+        assert all(seconds <= SHORT_S for seconds in here[1:])
+        assert place.free or all(seconds <= SHORT_S for seconds in here)
+        assert not here[:1] or here[0] <= SHORT_S or len(here) == 1
+    if len(given_to) < len(takes_s):  # the next one finds no place
+        assert not {place.slot for place in places if place.free} - {place.slot for place in given_to}
