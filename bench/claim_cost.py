@@ -21,8 +21,9 @@ from pymongo import MongoClient
 from bench.measuring import Bench, BenchError, Figures, Ratio, Surroundings, percentile
 from supervisor.core.gate import FleetLimits
 from supervisor.store import schema
-from supervisor.store.claims import ClaimStore, Owner, Seat
+from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import connect
+from supervisor.store.taking import Owner, Seat
 
 SIZES = {"10³": 10**3, "10⁵": 10**5, "10⁶": 10**6}
 SEATS = [Seat(0, 1), Seat(1, 1)]

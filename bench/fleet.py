@@ -15,8 +15,9 @@ from pymongo import MongoClient
 
 from bench.measuring import Bench, Figures, Ratio, Surroundings
 from supervisor.store import schema
-from supervisor.store.claims import ClaimStore, Owner, Seat
+from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import connect
+from supervisor.store.taking import Owner, Seat
 
 NUMBERS = (1, 4, 16)
 SLOTS = 2

@@ -49,7 +49,7 @@ from supervisor.sizing import Sizing
 from supervisor.status_line import StatusLine
 from supervisor.store.batches import BatchStore
 from supervisor.store.candidates import Candidates, Outlook
-from supervisor.store.claims import ClaimStore, Owner
+from supervisor.store.claims import ClaimStore
 from supervisor.store.controls import COLLECTION as CONTROLS
 from supervisor.store.controls import ControlStore
 from supervisor.store.counts import CountStore
@@ -59,6 +59,7 @@ from supervisor.store.presence import PresenceStore
 from supervisor.store.results import ResultStore
 from supervisor.store.retention import RetentionStore
 from supervisor.store.schedules import ScheduleStore
+from supervisor.store.taking import Owner
 from supervisor.wakeup import Wakeup
 
 log = structlog.get_logger("supervisor")

@@ -20,9 +20,10 @@ from supervisor.executor import Executor
 from supervisor.limits import HandlerLimits, claimed, limits_of
 from supervisor.live import Live
 from supervisor.pulse import Pulse
-from supervisor.store.claims import Claim, ClaimStore
+from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import telling_answers
 from supervisor.store.patience import first_line
+from supervisor.store.taking import Claim
 from supervisor.wakeup import Wakeup
 
 log = structlog.get_logger("supervisor.dispatcher")

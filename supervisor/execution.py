@@ -24,11 +24,12 @@ from supervisor.limits import HandlerLimits, timeout_of
 from supervisor.pool.attempt import StopReason
 from supervisor.recorder import Recorder
 from supervisor.side_effects import SideEffects
-from supervisor.store.claims import Claim, Owner
 from supervisor.store.files import FileStore
 from supervisor.store.patience import first_line, until_answered
-from supervisor.store.results import Ended, ResultRefusedError, ResultStore
+from supervisor.store.records import Ended
+from supervisor.store.results import ResultRefusedError, ResultStore
 from supervisor.store.retention import RetentionStore
+from supervisor.store.taking import Claim, Owner
 from supervisor.worker.wire import Call, open_regular, spool_file
 
 log = structlog.get_logger("supervisor.job")

@@ -10,7 +10,7 @@ from supervisor.core.lookahead import Pace, Place
 from supervisor.core.outcome import AnyOutcome
 from supervisor.pool.attempt import JobListener, StopReason
 from supervisor.registry import HandlerSpec
-from supervisor.store.claims import Seat
+from supervisor.store.taking import Seat
 from supervisor.worker.wire import Call
 
 

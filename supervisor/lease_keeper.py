@@ -21,10 +21,10 @@ from supervisor.execution import boot_time_s
 from supervisor.live import Live
 from supervisor.pool.attempt import StopReason
 from supervisor.recorder import Recorder
-from supervisor.store.claims import Owner
 from supervisor.store.leases import LeaseStore, claim_key
 from supervisor.store.patience import first_line
-from supervisor.store.results import Ended
+from supervisor.store.records import Ended
+from supervisor.store.taking import Owner
 
 log = structlog.get_logger("supervisor.leases")
 

@@ -22,12 +22,13 @@ from supervisor.host import is_dead
 from supervisor.limits import limits_of
 from supervisor.live import Live
 from supervisor.store.candidates import Candidates
-from supervisor.store.claims import Owner, Seat
 from supervisor.store.leases import LeaseStore, claim_key
 from supervisor.store.patience import first_line
 from supervisor.store.presence import PresenceStore
-from supervisor.store.results import Ended, ResultStore
+from supervisor.store.records import Ended
+from supervisor.store.results import ResultStore
 from supervisor.store.retention import RetentionStore
+from supervisor.store.taking import Owner, Seat
 
 log = structlog.get_logger("supervisor.reaper")
 

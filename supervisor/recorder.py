@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from supervisor.store.patience import until_answered
-from supervisor.store.results import Ended, ResultRefusedError, ResultStore
+from supervisor.store.records import Ended
+from supervisor.store.results import ResultRefusedError, ResultStore
 
 Answer = bool | ResultRefusedError
 

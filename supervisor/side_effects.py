@@ -20,8 +20,8 @@ from supervisor.client.operations import Operations
 from supervisor.core.job import Job
 from supervisor.errors import JobNotFoundError, JobStateError, SupervisorError
 from supervisor.registry import Registry
-from supervisor.store.claims import Owner
 from supervisor.store.once import OnceStore, Standing
+from supervisor.store.taking import Owner
 
 Document = dict[str, Any]
 

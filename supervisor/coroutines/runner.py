@@ -26,7 +26,7 @@ from supervisor.coroutines.hooks import Hooks
 from supervisor.pool.attempt import JobListener, StopReason
 from supervisor.pool.limits import PoolLimits
 from supervisor.registry import HandlerSpec, Setup
-from supervisor.store.claims import Seat
+from supervisor.store.taking import Seat
 from supervisor.worker.wire import Call
 
 log = structlog.get_logger("supervisor.coroutines")

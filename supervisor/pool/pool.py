@@ -33,7 +33,7 @@ from supervisor.pool.slot import WorkerSlot
 from supervisor.pool.spares import Helpers, Spares
 from supervisor.pool.welcome import Welcome
 from supervisor.registry import HandlerSpec
-from supervisor.store.claims import Seat
+from supervisor.store.taking import Seat
 from supervisor.worker.wire import Call
 
 log = structlog.get_logger("supervisor.pool.pool")

@@ -15,30 +15,27 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import structlog
-from bson import BSON, ObjectId
-from bson.raw_bson import RawBSONDocument
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, WriteConcernError
 
 from supervisor.codec import RAW
 from supervisor.core.gate import FleetLimits
-from supervisor.core.job import Job, Status
+from supervisor.core.job import Status
 from supervisor.core.lookahead import Place, deal
 from supervisor.store.candidates import Candidates, set_aside
 from supervisor.store.gates import Gate, GateStore
 from supervisor.store.patience import first_line
+from supervisor.store.taking import Claim, Owner, Seat, Take, as_stored, statements, to_job
 
 log = structlog.get_logger("supervisor.store")
 
 Document = dict[str, Any]
-_EMPTY_DOCUMENT = BSON.encode({})
 _NO_LIMITS: Mapping[str, FleetLimits] = MappingProxyType({})
 _READ = {"lease.token": 1, "payload": 1}
 _SPARE = 8
@@ -52,34 +49,6 @@ _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 1160
 
 def _unknown(_handler: str) -> float:
     return math.inf
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A free place that a job is claimed for, and the process that it will run in.
-
-    Slots of workers count up from 0, places of coroutines down from -1.
-    """
-
-    slot: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A job that is ours until its lease ends, with its payload as BSON bytes."""
-
-    job: Job
-    seat: Seat
-    payload: bytes
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who claims: the supervisor's id and host, as they stand in the lease."""
-
-    supervisor: str
-    host: str
 
 
 class ClaimStore:
@@ -151,7 +120,7 @@ class ClaimStore:
         until: dict[str, datetime | None] = {}
         for handler, gate in gates.items():
             wanted = [
-                {"id": each["_id"], "token": _to_job(each).token, "group": each.get("group_key")}
+                {"id": each["_id"], "token": to_job(each).token, "group": each.get("group_key")}
                 for each in chosen
                 if each["handler"] == handler
             ]
@@ -165,7 +134,7 @@ class ClaimStore:
     async def _take(
         self, admitted: Sequence[tuple[Document, datetime | None]], seats: Sequence[Seat], lease_s: float
     ) -> list[Claim]:
-        wanted = [_Take.of(*each, self._owner, lease_s) for each in zip(admitted, seats, strict=False)]
+        wanted = [Take.of(*each, self._owner, lease_s) for each in zip(admitted, seats, strict=False)]
         if len(wanted) == 1:
             (take,) = wanted
             try:
@@ -179,58 +148,39 @@ class ClaimStore:
         await self._take_together(wanted)
         return [claim for claim in await self._won(wanted) if claim]
 
-    async def _take_alone(self, take: _Take) -> Claim | None:
+    async def _take_alone(self, take: Take) -> Claim | None:
         document = await self._raw_jobs.find_one_and_update(
             take.free, take.update, _READ, return_document=ReturnDocument.AFTER
         )
         return take.claim(document)
 
-    async def _take_together(self, wanted: Sequence[_Take]) -> None:
+    async def _take_together(self, wanted: Sequence[Take]) -> None:
+        bulk = statements(wanted)
         try:
-            await self._jobs.bulk_write([UpdateOne(take.free, take.update) for take in wanted], ordered=False)
+            await self._jobs.bulk_write([statement for _, statement in bulk], ordered=False)
         except BulkWriteError as error:
-            for failed in error.details["writeErrors"]:
-                if failed["code"] not in _PASSING:  # else it is just not ours, this time
-                    reason = f"cannot be claimed: {failed['errmsg']}"
-                    await set_aside(self._jobs, wanted[failed["index"]].job.id, reason)
             if error.details["writeConcernErrors"]:
                 raise  # an election may undo the claims, and the next ones would get the same tokens
+            for failed in error.details["writeErrors"]:
+                takes, _ = bulk[failed["index"]]
+                if len(takes) > 1:  # one of them is to blame, or none
+                    await self._take_singly(takes)
+                elif failed["code"] not in _PASSING:  # else it is just not ours, this time
+                    await set_aside(self._jobs, takes[0].job.id, f"cannot be claimed: {failed['errmsg']}")
 
-    async def _won(self, wanted: Sequence[_Take]) -> list[Claim | None]:
+    async def _take_singly(self, takes: Sequence[Take]) -> None:
+        for take in takes:
+            await self._take_together([take])
+
+    async def _won(self, wanted: Sequence[Take]) -> list[Claim | None]:
         mine = {
             "_id": {"$in": [take.job.id for take in wanted]},
             "status": Status.PROCESSING.value,
             "lease.supervisor": self._owner.supervisor,
         }
         found = await self._raw_jobs.find(mine, _READ).to_list()
-        by_id = {_as_stored(document["_id"]): document for document in found}
-        return [take.claim(by_id.get(_as_stored(take.job.id))) for take in wanted]
-
-
-@dataclass(frozen=True)
-class _Take:
-    """A job to be taken for a seat: by which update, and what it must still look like for that."""
-
-    job: Job
-    seat: Seat
-    free: Document
-    update: list[Document]
-
-    @classmethod
-    def of(cls, admitted: tuple[Document, datetime | None], seat: Seat, owner: Owner, lease_s: float) -> _Take:
-        """Plan to take an admitted job."""
-        document, until = admitted
-        job = _to_job(document)
-        return cls(job, seat, _still_free(document, until), _take_pipeline(job, seat, owner, lease_s))
-
-    def claim(self, document: RawBSONDocument | None) -> Claim | None:
-        """Pair the job with its payload; None where another supervisor was faster."""
-        if document is None or document["lease"]["token"] != self.job.token:
-            return None
-        payload = document.get("payload")
-        return Claim(
-            self.job, self.seat, bytes(payload.raw) if isinstance(payload, RawBSONDocument) else _EMPTY_DOCUMENT
-        )
+        by_id = {as_stored(document["_id"]): document for document in found}
+        return [take.claim(by_id.get(as_stored(take.job.id))) for take in wanted]
 
 
 def _takes_s(document: Document, gates: Mapping[str, Gate], expected_s: Callable[[str], float]) -> float:
@@ -252,66 +202,3 @@ def _within(room: Mapping[str, int], gates: Mapping[str, Gate], documents: Seque
                 openings[handler] = opening.taking(group)
             chosen.append(document)
     return chosen
-
-
-def _still_free(document: Document, until: datetime | None) -> Document:
-    """Return the filter that matches the job as it was read, while its reservation holds, if it has one."""
-    free = {"_id": {"$eq": document["_id"]}, "status": Status.PENDING.value, "claims": document.get("claims")}
-    return free if until is None else {**free, "$expr": {"$lt": ["$$NOW", until]}}
-
-
-def _to_job(document: Mapping[str, Any]) -> Job:
-    return Job(
-        id=document["_id"],
-        handler=document["handler"],
-        attempt=int(document.get("attempt") or 0) + 1,
-        token=int(document.get("claims") or 0) + 1,
-        crashes=int(document.get("crashes") or 0),
-        timeout_s=document.get("timeout_s"),
-        max_attempts=None if document.get("max_attempts") is None else int(document["max_attempts"]),
-        wait_s=_waited(document),
-        then=tuple(document.get("then") or ()),
-        batch_id=document.get("batch_id"),
-        group_key=document.get("group_key"),
-        trace=document.get("trace"),
-    )
-
-
-def _waited(document: Mapping[str, Any]) -> float:
-    """Seconds since the job was due, by the database's clock; 0 where nothing on it tells."""
-    made = [document.get("run_at"), document.get("created_at")]
-    if isinstance(document["_id"], ObjectId):
-        made.append(document["_id"].generation_time)
-    due = [date for date in made if isinstance(date, datetime)]
-    return max(0.0, (document["_now"] - max(due)).total_seconds()) if due else 0.0
-
-
-def _take_pipeline(job: Job, seat: Seat, owner: Owner, lease_s: float) -> list[Document]:
-    fixed = {
-        "token": job.token,
-        "supervisor": owner.supervisor,
-        "host": owner.host,
-        "slot": seat.slot,
-        "pid": seat.pid,
-    }
-    fields = {
-        "status": Status.PROCESSING.value,
-        "attempt": job.attempt,
-        "claims": job.token,
-        # an expression: a plain document would be merged into an old `lease`
-        "lease": {"$mergeObjects": [{"$literal": fixed}, {"expires_at": server_time_in(lease_s)}]},
-        "progress": "$$REMOVE",
-        "started_at": "$$NOW",
-        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
-    }
-    return [{"$set": fields}]
-
-
-def _as_stored(job_id: Any) -> bytes:
-    """Return what ids are compared by: a raw document equals no dict, and NaN not even itself."""
-    return BSON.encode({"": job_id})
-
-
-def server_time_in(seconds: float) -> Document:
-    """Return the aggregation expression for the database's own time plus `seconds`."""
-    return {"$add": ["$$NOW", int(seconds * 1000)]}

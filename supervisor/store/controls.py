@@ -23,7 +23,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.core.fleet import CONFIG, Drain, Resize, drain_of, resize_of, to_drain, to_resize
-from supervisor.store.claims import Owner
+from supervisor.store.taking import Owner
 
 COLLECTION = "controls"
 EVERY = "*"

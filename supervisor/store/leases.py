@@ -12,9 +12,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from supervisor.core.job import Job, Status
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
-from supervisor.store.claims import Owner, Seat, server_time_in
 from supervisor.store.ending import end_all
-from supervisor.store.results import EXPIRED, fence
+from supervisor.store.records import EXPIRED, fence
+from supervisor.store.taking import Owner, Seat, server_time_in
 
 _ORPHAN_FIELDS = ("handler", "attempt", "claims", "crashes", "max_attempts", "lease", "started_at", "cancel_requested")
 

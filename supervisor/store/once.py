@@ -15,8 +15,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.core.job import Job
-from supervisor.store.claims import Owner
-from supervisor.store.results import fence
+from supervisor.store.records import fence
+from supervisor.store.taking import Owner
 
 COLLECTION = "once"
 Document = dict[str, Any]

@@ -9,29 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from bson import ObjectId
 from bson.errors import InvalidDocument
-from bson.raw_bson import RawBSONDocument
-from pymongo import UpdateOne, timeout
+from pymongo import timeout
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from supervisor.core import files
-from supervisor.core.job import ENDED, MAX_ATTEMPT_ENTRIES, Job, Status
-from supervisor.core.outcome import Returned
-from supervisor.core.transitions import Transition
-from supervisor.store.claims import Owner, Seat, server_time_in
+from supervisor.core.job import Job, Status
 from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.files import FILES
+from supervisor.store.records import Ended, Write, fence, update_of, write_alone, writes
 from supervisor.store.schema import ACTIVE
-
-EXPIRED = {"lease.expires_at": {"$type": "date"}, "$expr": {"$lte": ["$lease.expires_at", "$$NOW"]}}
-"""A lease whose end has come by the database's clock; the type test keeps missing and wrong values out."""
-
+from supervisor.store.taking import Owner
 
 _TOO_DEEP, _TOO_LARGE, _BREAKS_VALIDATOR, _DUPLICATE_KEY = 15, {10334, 17419}, 121, 11000
 _REFUSED = {_TOO_DEEP, *_TOO_LARGE, _BREAKS_VALIDATOR, _DUPLICATE_KEY}
@@ -73,28 +66,43 @@ class ResultStore:
         return [answers[position] for position in range(len(ended))]
 
     async def _apply_together(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
-        updates = [UpdateOne(each.fence(), _update(each)) for each in ended]
-        refused: dict[int, ResultRefusedError] = {}
+        return await self._write(ended, writes(ended))
+
+    async def _apply_alone(self, ended: Ended) -> bool | ResultRefusedError:
+        (answer,) = await self._write([ended], [Write((0,), write_alone(ended))])
+        return answer
+
+    async def _write(self, ended: Sequence[Ended], writes_: Sequence[Write]) -> list[bool | ResultRefusedError]:
+        answers: dict[int, bool | ResultRefusedError] = {}
         matched = 0
         try:
-            matched = (await self._jobs.bulk_write(updates, ordered=False)).matched_count
+            matched = (await self._jobs.bulk_write([each.statement for each in writes_], ordered=False)).matched_count
         except BulkWriteError as error:
             failures = error.details["writeErrors"]
             if error.details["writeConcernErrors"] or any(each["code"] not in _REFUSED for each in failures):
                 raise  # not yet durable, or a trouble of the moment: written again, which changes nothing twice
-            refused = {failed["index"]: ResultRefusedError(str(failed["errmsg"])) for failed in failures}
+            for failed in failures:
+                answers |= await self._after_refusal(ended, writes_[failed["index"]], str(failed["errmsg"]))
         except (InvalidDocument, OperationFailure) as error:
             if isinstance(error, OperationFailure) and error.code not in _REFUSED:
                 raise
             if len(ended) == 1:
                 return [ResultRefusedError(str(error)[:500])]
-            return [answer for each in ended for answer in await self._apply_together([each])]
+            return [await self._apply_alone(each) for each in ended]
         if matched == len(ended):
             return [True] * len(ended)
         return [
-            refused[position] if position in refused else await self._is_recorded(each)
+            answers[position] if position in answers else await self._is_recorded(each)
             for position, each in enumerate(ended)
         ]
+
+    async def _after_refusal(
+        self, ended: Sequence[Ended], refused: Write, reason: str
+    ) -> dict[int, bool | ResultRefusedError]:
+        """Find out whom the database refuses of those who shared a statement."""
+        if len(refused.positions) == 1:
+            return {refused.positions[0]: ResultRefusedError(reason)}
+        return {position: await self._apply_alone(ended[position]) for position in refused.positions}
 
     async def _apply_with_followers(self, ended: Ended) -> bool | ResultRefusedError:
         """Complete a job and enqueue its followers in one transaction: all of it happens, or nothing."""
@@ -103,7 +111,7 @@ class ResultStore:
             followers = [follower_document(ended.transition.job, each) for each in ended.transition.job.then]
             wanted = await self._not_yet_enqueued(followers, ended.transition.job, session)
             children = [follower["_id"] for follower in wanted]
-            update = await self._jobs.update_one(ended.fence(), _pipeline(ended, children), session=session)
+            update = await self._jobs.update_one(ended.fence(), update_of(ended, children), session=session)
             if update.matched_count and wanted:
                 await self._name_files(wanted, session)
                 await self._jobs.insert_many(wanted, session=session)
@@ -173,37 +181,6 @@ class ResultStore:
         return bool(done.matched_count)
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A transition with what its record needs besides: who held the claim, where it ran, where its result lies."""
-
-    transition: Transition
-    seat: Seat
-    owner: Owner
-    result_file: ObjectId | None = None
-    progress: dict[str, Any] | None = None
-    """The handler's last report, if it has not been written yet."""
-    bare: bool = False
-    """Write no more than the status and a short reason: nothing else fits into the document."""
-    only_if_expired: bool = False
-    """Set by the reaper: the owner may have renewed the lease since it was seen expired."""
-
-    def fence(self) -> dict[str, Any]:
-        """Return the filter that matches the job only while this claim holds."""
-        filter_ = fence(self.transition.job, self.owner.supervisor)
-        return {**filter_, **EXPIRED} if self.only_if_expired else filter_
-
-
-def fence(job: Job, supervisor: str) -> dict[str, Any]:
-    """Return the filter that matches `job` only while the claim `job.token` of `supervisor` holds."""
-    return {
-        "_id": {"$eq": job.id},
-        "status": Status.PROCESSING.value,
-        "lease.token": job.token,
-        "lease.supervisor": supervisor,
-    }
-
-
 def follower_document(job: Job, follower: Any) -> dict[str, Any]:
     """Return the job that `then` asks for; its payload names its parent."""
     made = {key: value for key, value in follower.items() if value is not None}
@@ -220,84 +197,3 @@ def follower_document(job: Job, follower: Any) -> dict[str, Any]:
 
 def _has_followers(ended: Ended) -> bool:
     return ended.transition.status is Status.COMPLETED and bool(ended.transition.job.then)
-
-
-def _update(ended: Ended) -> list[dict[str, Any]]:
-    change = ended.transition
-    if change.is_attempt:
-        return _pipeline(ended)
-    return [{"$unset": ["lease"]}, {"$set": {"status": change.status.value, "attempt": change.attempt}}]
-
-
-def _pipeline(ended: Ended, children: Sequence[Any] = ()) -> list[dict[str, Any]]:
-    """Return the update as a pipeline. Values that come from outside are literals: a result may contain `$` strings."""
-    change = ended.transition
-    if ended.bare:
-        return _bare_pipeline(change)
-    usage = _usage(change)
-    fields: dict[str, Any] = {
-        "status": change.status.value,
-        "attempt": change.attempt,
-        "crashes": change.crashes,
-        "usage": {"$literal": usage},
-        "attempts": _with_entry(ended, usage),
-        "lease": "$$REMOVE",
-    }
-    if change.status is Status.COMPLETED:
-        fields |= {"error": "$$REMOVE", "result": "$$REMOVE", "result_file": "$$REMOVE"}
-    if change.status in ENDED:
-        fields["finished_at"] = "$$NOW"
-    if change.run_in_s is not None:
-        fields["run_at"] = server_time_in(change.run_in_s)
-    if change.error is not None:
-        fields["error"] = {"$literal": change.error}
-    if children:
-        fields["children"] = {"$literal": list(children)}
-    if ended.result_file is not None:
-        fields["result_file"] = ended.result_file
-    elif isinstance(change.ended, Returned):
-        result = change.ended.result
-        fields["result"] = None if result is None else {"$literal": RawBSONDocument(result)}
-    if ended.progress is not None:
-        fields["progress"] = {"$mergeObjects": [{"$literal": ended.progress}, {"at": "$$NOW"}]}
-    # every value is computed from the document as it was, so that the entry may read what is replaced beside it
-    return [{"$set": fields}]
-
-
-def _bare_pipeline(change: Transition) -> list[dict[str, Any]]:
-    error = change.error or {}
-    short = {"kind": error.get("kind"), "message": str(error.get("message"))[:60]}
-    fields = {"status": change.status.value, "error": {"$literal": short}}
-    return [{"$unset": ["lease", "progress", "usage"]}, {"$set": fields}]
-
-
-def _usage(change: Transition) -> dict[str, Any]:
-    used = change.ended.usage
-    return {
-        "wait_s": round(change.job.wait_s, 3),
-        "run_s": round(used.run_s, 4),
-        "cpu_s": None if used.cpu_s is None else round(used.cpu_s, 4),
-        "peak_rss_mb": None if used.peak_rss_mb is None else round(used.peak_rss_mb, 1),
-    }
-
-
-def _with_entry(ended: Ended, usage: dict[str, Any]) -> dict[str, Any]:
-    """Return the expression for `attempts` with this attempt's entry appended, the newest 20 kept."""
-    change = ended.transition
-    entry = {
-        "n": change.job.attempt,
-        "token": change.job.token,
-        "supervisor": ended.owner.supervisor,
-        "host": ended.owner.host,
-        "slot": ended.seat.slot,
-        "pid": ended.seat.pid,
-        "outcome": str(change.outcome),
-        "error": change.error,
-        "usage": usage,
-        "logs": change.ended.logs,
-    }
-    if change.ended.evidence is not None:
-        entry["evidence"] = asdict(change.ended.evidence)
-    dated = {"$mergeObjects": [{"$literal": entry}, {"started_at": "$started_at", "ended_at": "$$NOW"}]}
-    so_far = {"$cond": [{"$isArray": "$attempts"}, "$attempts", []]}
-    return {"$slice": [{"$concatArrays": [so_far, [dated]]}, -MAX_ATTEMPT_ENTRIES]}

@@ -11,7 +11,8 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import PyMongoError
 
 from supervisor.core.lookahead import Place
-from supervisor.store.claims import ClaimStore, Seat
+from supervisor.store.claims import ClaimStore
+from supervisor.store.taking import Seat
 from tests.support.failpoints import failing
 from tests.support.jobs import (
     JOBS,

@@ -19,10 +19,10 @@ from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
 from supervisor.sizing import Sizing
-from supervisor.store.claims import Owner
 from supervisor.store.connection import connect
 from supervisor.store.controls import BREAKER, COLLECTION, LOGS, STACK, ControlStore, Pause
 from supervisor.store.presence import PresenceStore
+from supervisor.store.taking import Owner
 from supervisor.wakeup import Wakeup
 from tests.support.jobs import half, server_now
 from tests.support.until import until_async

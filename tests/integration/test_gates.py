@@ -8,9 +8,10 @@ import pytest
 
 from supervisor.core.gate import FleetLimits
 from supervisor.store.candidates import HEAD
-from supervisor.store.claims import ClaimStore, Owner
+from supervisor.store.claims import ClaimStore
 from supervisor.store.gates import COLLECTION, GateStore, gate_id
 from supervisor.store.results import ResultStore
+from supervisor.store.taking import Owner
 from tests.support.jobs import JOBS, OWNER, ended, ids, insert_unchecked, pending, places, returned, room, server_now
 
 

@@ -7,8 +7,9 @@ import bson
 import pytest
 
 from supervisor.core.lookahead import Place
-from supervisor.store.claims import ClaimStore, Seat
+from supervisor.store.claims import ClaimStore
 from supervisor.store.leases import LeaseStore, claim_key
+from supervisor.store.taking import Seat
 from tests.support.jobs import (
     JOBS,
     OWNER,

@@ -12,7 +12,8 @@ from supervisor.codec import RAW
 from supervisor.core.outcome import Cancelled, Crashed, ErrorKind, Interrupted, Lost, Returned, TimedOut, Usage
 from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import CALL_TIMEOUT_S
-from supervisor.store.results import Ended, ResultRefusedError, ResultStore
+from supervisor.store.records import Ended
+from supervisor.store.results import ResultRefusedError, ResultStore
 from tests.support.failpoints import failing
 from tests.support.jobs import (
     JOBS,

@@ -15,9 +15,10 @@ from supervisor.core.lookahead import Place
 from supervisor.core.outcome import AnyOutcome, ErrorInfo, ErrorKind, Raised, Returned
 from supervisor.core.retry import RetryPolicy
 from supervisor.core.transitions import Transition, decide
-from supervisor.store.claims import Claim, ClaimStore, Owner, Seat
+from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import connect
-from supervisor.store.results import Ended
+from supervisor.store.records import Ended
+from supervisor.store.taking import Claim, Owner, Seat
 
 JOBS = "jobs"
 OWNER = Owner("supervisor-1", "host-1")
