@@ -31,13 +31,14 @@ class Mutant:
 
 STOPPING, OUTCOMES = "tests/acceptance/test_stopping.py", "tests/acceptance/test_outcomes.py"
 SERVICE, COROUTINES = "tests/acceptance/test_service_manager.py", "tests/acceptance/test_coroutines.py"
+SHORT = "tests/acceptance/test_short_jobs.py"
 RESULTS, FAULTS = "tests/integration/test_results.py", "tests/acceptance/test_worker_faults.py"
 HOOKS = "tests/acceptance/test_setup_hooks.py"
 
 MUTANTS = (
     Mutant(
         "the fence",
-        "supervisor/store/results.py",
+        "supervisor/store/records.py",
         '"lease.token": job.token,',
         "",
         f"{RESULTS}::test_the_result_of_an_earlier_claim_is_dropped",
@@ -154,6 +155,27 @@ MUTANTS = (
         "if True",
         "tests/integration/test_stop_orders.py::"
         "test_an_order_for_a_job_that_has_ended_leaves_the_slot_s_next_job_alone",
+    ),
+    Mutant(
+        "the ticket that a worker takes before it begins a job",
+        "supervisor/worker/main.py",
+        "worker.worn or not worker.tickets.take()",
+        "worker.worn",
+        f"{SHORT}::test_a_job_that_turns_out_long_holds_up_no_other",
+    ),
+    Mutant(
+        "giving back what waits behind a job that turns out long",
+        "supervisor/pool/serving.py",
+        "if len(self.jobs) > 1 else math.inf",
+        "if False else math.inf",
+        f"{SHORT}::test_a_job_that_turns_out_long_holds_up_no_other",
+    ),
+    Mutant(
+        "the end of a group with a job that has worn its worker",
+        "supervisor/worker/main.py",
+        "worker.worn = True  # the jobs behind it need a fresh worker",
+        "pass",
+        f"{SHORT}::test_a_worker_that_is_worn_by_one_job_runs_none_behind_it",
     ),
     Mutant(
         "the look at a worker's start time",

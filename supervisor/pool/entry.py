@@ -75,9 +75,10 @@ class Entry:
     def judge(self) -> None:
         """After a job: see whether its worker has served long enough, for a reason worth telling."""
         slot = self.slot
-        self.lifetime.look(slot.jobs_done, time.monotonic(), lambda: process_tree.footprint(slot.pid))
+        self.lifetime.look(slot.jobs_done, lambda: process_tree.footprint(slot.pid))
         if self.worn is None and (reason := slot.worn or self.lifetime.outgrown):
             self.worn = reason
+            slot.give_back_ahead()  # a fresh worker takes them
             log.warning("worker.worn", slot=slot.index, pid=slot.pid, reason=reason)
 
     def report(self) -> SlotReport:

@@ -137,15 +137,15 @@ def floods(payload: dict) -> dict:
 
 @handler("is_heard_late")
 def is_heard_late(payload: dict, job: JobContext) -> dict:
-    """Report progress that arrives after the result, as it may where the machine is busy."""
+    """Report progress that arrives when its group has ended, as it may where the machine is busy."""
     from supervisor.worker import main  # noqa: PLC0415 - the worker it runs in
 
     link = main._worker.link
 
     def send_later(message: dict) -> None:
         send = type(link).send
-        delay_s = 0.3 if "said_all" in message else 0.15
-        if "said_all" in message:
+        delay_s = 0.3 if "ended" in message else 0.15
+        if "ended" in message:
             del link.send
         threading.Timer(delay_s, send, [link, message]).start()
 

@@ -9,7 +9,7 @@ from supervisor.process_tree import Footprint
 def served(lifetime: Lifetime, jobs: int, footprint=lambda _: Footprint(50, 10, 2)) -> int | None:
     """Run so many jobs; return the one after which the worker was done, None if it goes on."""
     for job in range(1, jobs + 1):
-        lifetime.look(job, float(job), lambda job=job: footprint(job))
+        lifetime.look(job, lambda job=job: footprint(job))
         if lifetime.is_over(job):
             return job
     return None
