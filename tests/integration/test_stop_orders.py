@@ -40,6 +40,7 @@ async def run(pool, number, seconds, listener, order_for=None):
         await asyncio.sleep(0.01)
     (seat,) = pool.reserve()
     job = asyncio.create_task(pool.run_job(seat, call(number, seconds), listener))
+    pool.release(seat)
     if order_for is not None:
         while pool.report()[0].state != "busy":
             await asyncio.sleep(0.01)
@@ -78,7 +79,7 @@ from supervisor.worker.main import WorkerPlan
 async def main():
     stranger = subprocess.Popen(["sleep", "60"])
     started = start_ticks(stranger.pid)
-    plan = WorkerPlan(spool="", output="", stacks="", live_stacks="", modules=())
+    plan = WorkerPlan(spool="", output="", stacks="", live_stacks="", orders="", modules=())
     worker = WorkerProcess(plan, ForkServer(Path(".")))
     try:
         worker._watch_death(stranger.pid, {"pid": stranger.pid, "started": started - 1})
