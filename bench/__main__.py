@@ -47,9 +47,9 @@ def main() -> None:
             place.mkdir()
             surroundings = Surroundings(uri, place, quick=asked.quick, peers=asked.peers or (), before=before)
             found["benches"][bench.name] = _measured(bench, surroundings, asked.rounds, asked.note)
+            if asked.json:
+                _keep(asked.json, found)  # at once: a later bench may fail, or somebody have no more time
     print(report.table(found["benches"]))
-    if asked.json:
-        _keep(asked.json, found)
 
 
 def _keep(path: Path, found: report.Document) -> None:
