@@ -20,7 +20,7 @@ demo: $(READY) ## read a scanned page: text and entities; FILE=page.pdf for one 
 	@$(BIN)/python -m supervisor demo $(if $(FILE),'$(FILE)')
 
 test: $(READY) ## run the tests
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile --durations=10
 
 slow: $(READY) ## run the tests that take long; as root, with a browser that is installed for one of them
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || apt-get install -y -qq --no-install-recommends chromium
