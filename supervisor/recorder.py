@@ -14,7 +14,7 @@ from supervisor.store.records import Ended
 from supervisor.store.results import ResultRefusedError, ResultStore
 
 PACE_S = 0.04
-"""From the beginning of a write to that of the next: what ends meanwhile goes together. A lone one waits for nothing."""
+"""From the beginning of a write to that of the next, in seconds. A lone outcome waits for nothing."""
 
 Answer = bool | ResultRefusedError
 
