@@ -114,8 +114,8 @@ class RunningSupervisor:
         return (self.folder / "log").read_text(errors="replace")
 
     def log(self) -> list[Document]:
-        """The lines of the log; one that is no JSON object fails the test."""
-        return [json.loads(line) for line in self.output().splitlines()]
+        """The lines of the log; one that is no JSON object fails the test, but for one that is just being written."""
+        return [json.loads(line) for line in self.output().rpartition("\n")[0].splitlines()]
 
     def events(self, name: str) -> list[Document]:
         return [entry for entry in self.log() if entry["event"] == name]
