@@ -157,6 +157,20 @@ MUTANTS = (
         "test_an_order_for_a_job_that_has_ended_leaves_the_slot_s_next_job_alone",
     ),
     Mutant(
+        "the number of the job on a stop order",
+        "supervisor/worker/main.py",
+        "if read_order(worker.plan.orders) in (worker.serving, None):",
+        "if True:",
+        "tests/integration/test_stop_orders.py::test_an_order_that_comes_too_late_for_its_job_leaves_the_next_one_alone",
+    ),
+    Mutant(
+        "the end of giving jobs to a worker that is worn",
+        "supervisor/pool/serving.py",
+        "        self.give_back_ahead()\n        self.jobs.closed = True\n",
+        "        self.give_back_ahead()\n",
+        "tests/integration/test_stop_orders.py::test_a_job_that_a_claim_brings_to_a_worn_worker_is_given_back_unbegun",
+    ),
+    Mutant(
         "the ticket that a worker takes before it begins a job",
         "supervisor/worker/main.py",
         "worker.worn or not worker.tickets.take()",

@@ -109,6 +109,11 @@ class Attempt:
             self.cpu_before_s = cpu_before_s
         self.printed_before = printed_before
 
+    def end(self, outcome: AnyOutcome) -> None:
+        """Tell how it ended, if anybody still wants to know."""
+        if not self.ended.done():
+            self.ended.set_result(outcome)
+
     def see(self, used: TreeUsage) -> None:
         """Take in a look at its worker."""
         peak_mb = max(used.rss_mb, self.used.rss_mb if self.used else 0.0)

@@ -59,13 +59,14 @@ class Entry:
 
     def place(self, most_ahead: int) -> Place | None:
         """Return what may be given here: a job if it is free, and short ones, of which `most_ahead` may wait."""
-        if not self.is_free and (self.promised or not self.slot.takes_more or self.is_spent):
+        free = self.is_free
+        if not free and (self.promised or not self.slot.takes_more or self.is_spent):
             return None
         waiting, waiting_s = self.slot.waiting
         room = min(most_ahead - waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
-        if not self.is_free and (room <= 0 or waiting_s >= AHEAD_S):
+        if not free and (room <= 0 or waiting_s >= AHEAD_S):
             return None
-        return Place(self.slot.index, self.slot.pid, self.is_free, max(1, room), AHEAD_S - waiting_s)
+        return Place(self.slot.index, self.slot.pid, free, max(1, room), AHEAD_S - waiting_s)
 
     def runs_dry(self, most_ahead: int) -> bool:
         """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""
@@ -83,6 +84,7 @@ class Entry:
 
     def report(self) -> SlotReport:
         """Return the slot as others are shown it."""
-        slot, since_s = self.slot, time.monotonic() - self.since
+        slot = self.slot
+        since_s = time.monotonic() - (slot.busy_since or self.since)  # of its job: it may have been busy for hours
         rss_mb = process_tree.rss_mb(slot.pid)
         return SlotReport(slot.index, self.state.value, slot.pid, slot.call, since_s, rss_mb, slot.cpu)

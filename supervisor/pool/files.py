@@ -115,10 +115,12 @@ class OrderFile:
         """Make it anew. Raises OSError."""
         self.close()
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        write_order(self._descriptor, 0)  # now, while it may still fail: no order waits for room on a disk
 
     def name(self, number: int) -> None:
-        """Have the next order be for the job `number`."""
-        write_order(self._descriptor, number)
+        """Have the next order be for the job `number`; if that cannot be written, what follows the order still does."""
+        with contextlib.suppress(OSError):
+            write_order(self._descriptor, number)
 
     def close(self) -> None:
         """Remove it."""

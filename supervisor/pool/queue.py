@@ -139,9 +139,7 @@ class JobQueue:
         self._groups -= 1
         if not self._worker.alive or group.cancelled():
             return  # its death tells
-        if error := group.exception():
-            self._notices.distrust(f"a group of jobs ended with {type(error).__name__}: {error}")
-        elif unsent := group.result():
+        if group.exception() is None and (unsent := group.result()):  # an error is its death too, seen a little sooner
             self._notices.on_unsent(unsent)
         if not self._groups:
             self.held = False

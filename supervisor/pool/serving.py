@@ -85,13 +85,11 @@ class Serving:
     @property
     def takes_more(self) -> bool:
         """Whether short jobs that it gets now will soon run, behind those that it has."""
-        if self.jobs.closed or self.jobs.held or self.worn is not None or not self.worker.alive:
+        if self.jobs.closed or self.jobs.held or not self.worker.alive:
             return False
         head = self.jobs.head
-        begun_at = None if head is None else head.begun_at
-        return head is None or (
-            head.expected_s <= SHORT_S and (begun_at is None or time.monotonic() < begun_at + SHORT_S)
-        )
+        ran_s = time.monotonic() - head.begun_at if head and head.begun_at else 0.0
+        return head is None or (head.expected_s <= SHORT_S and ran_s < SHORT_S)
 
     def give(self, call: Call, listener: JobListener, expected_s: float) -> asyncio.Future[AnyOutcome]:
         """Give the worker a job, behind those that it has; the future tells how it ended, and never raises."""
@@ -144,10 +142,15 @@ class Serving:
         for attempt in self.jobs.take_waiting():
             self._resolve(attempt, unbegun(StopReason.AHEAD))
 
+    def _wear(self, reason: str) -> None:
+        """Give the worker no more jobs, not even those of a claim that is under way; it begins none by itself."""
+        self.worn = reason
+        self.give_back_ahead()
+        self.jobs.closed = True
+
     def _on_unsent(self, said: bytes) -> None:
         """Take an end that came back with its group; what was sent before it may still be on the way."""
-        self.worn = "a job has closed its channel to the supervisor"
-        self.give_back_ahead()
+        self._wear("a job has closed its channel to the supervisor")
         try:
             self._unsent = bson.decode(said[LENGTH_BYTES:], TOLERANT)
         except bson.errors.BSONError as error:
@@ -165,8 +168,7 @@ class Serving:
         """Take a message of the worker's, which may say anything."""
         attempt = self.jobs.head
         if "worn" in message:
-            self.worn = str(message["worn"])[:200]
-            self.give_back_ahead()
+            self._wear(str(message["worn"])[:200])
         elif attempt is None:
             return
         elif "ended" in message:
@@ -228,13 +230,12 @@ class Serving:
             self._sampler.stop()
         if attempt.tasks:  # a kill that is under way, or an answer to the worker: nothing of an attempt outlives it
             self._spawn(self._resolve_after(set(attempt.tasks), attempt, outcome))
-        elif not attempt.ended.done():
-            attempt.ended.set_result(outcome)
+        else:
+            attempt.end(outcome)
 
     async def _resolve_after(self, tasks: set[asyncio.Task[None]], attempt: Attempt, outcome: AnyOutcome) -> None:
         await asyncio.wait(tasks)
-        if not attempt.ended.done():
-            attempt.ended.set_result(outcome)
+        attempt.end(outcome)
 
     async def _resolve_after_end(self, attempt: Attempt, outcome: AnyOutcome) -> None:
         await self.worker.close()

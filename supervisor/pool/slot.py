@@ -76,6 +76,12 @@ class WorkerSlot:
         return head.call if head else None
 
     @property
+    def busy_since(self) -> float | None:
+        """When the job that runs began, or came if it has not yet, on the monotonic clock in seconds."""
+        head = self._serving.jobs.head if self._serving else None
+        return None if head is None else head.begun_at or head.given_at
+
+    @property
     def cpu(self) -> float | None:
         """Per cent of one core that the running job uses; None where nobody knows yet."""
         head = self._serving and self._serving.jobs.head

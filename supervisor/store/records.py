@@ -102,10 +102,9 @@ def _kind(ended: Ended) -> Hashable:
     if not change.is_attempt:
         return counts
     outcome = change.ended
-    plain = isinstance(outcome, Returned) and ended.result_file is None and ended.progress is None
-    if not plain or change.status is not Status.COMPLETED or job.then:
+    if not isinstance(outcome, Returned) or ended.result_file is not None or ended.progress is not None or job.then:
         return None
-    small = len(outcome.logs) + len(outcome.result or b"") <= SMALL_BYTES  # type: ignore[union-attr]
+    small = len(outcome.logs) + len(outcome.result or b"") <= SMALL_BYTES
     return (*counts, change.crashes) if small else None
 
 

@@ -61,12 +61,10 @@ class ResultStore:
             answers[position] = await self._apply_with_followers(ended[position])
         together = [position for position in range(len(ended)) if position not in answers]
         if together:
-            found = await self._apply_together([ended[position] for position in together])
+            group = [ended[position] for position in together]
+            found = await self._write(group, writes(group))
             answers.update(zip(together, found, strict=True))
         return [answers[position] for position in range(len(ended))]
-
-    async def _apply_together(self, ended: Sequence[Ended]) -> list[bool | ResultRefusedError]:
-        return await self._write(ended, writes(ended))
 
     async def _apply_alone(self, ended: Ended) -> bool | ResultRefusedError:
         (answer,) = await self._write([ended], [Write((0,), write_alone(ended))])

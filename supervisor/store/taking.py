@@ -113,6 +113,7 @@ def _still_free(document: Document, until: datetime | None) -> Document:
 
 
 def to_job(document: Mapping[str, Any]) -> Job:
+    """Return what a supervisor works with of a document as a claim reads it, counting this attempt and this claim."""
     return Job(
         id=document["_id"],
         handler=document["handler"],

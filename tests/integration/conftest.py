@@ -4,7 +4,9 @@ import pytest
 
 from supervisor.store import schema
 from supervisor.store.candidates import Candidates
-from tests.support.jobs import JOBS, connected
+from supervisor.store.claims import ClaimStore
+from supervisor.store.results import ResultStore
+from tests.support.jobs import JOBS, OWNER, RIVAL, connected
 
 
 @pytest.fixture
@@ -23,3 +25,19 @@ async def jobs(database):
 @pytest.fixture
 def candidates(database, jobs):
     return Candidates(database, JOBS)
+
+
+@pytest.fixture
+def claims(database, jobs):
+    return ClaimStore(database, JOBS, OWNER)
+
+
+@pytest.fixture
+def rival(database, jobs):
+    """The claims of another supervisor."""
+    return ClaimStore(database, JOBS, RIVAL)
+
+
+@pytest.fixture
+def results(database, jobs):
+    return ResultStore(database, JOBS)

@@ -6,25 +6,14 @@ import pytest
 from bson import Binary, Decimal128, Int64, ObjectId
 
 from supervisor.core.outcome import Interrupted
-from supervisor.store.claims import ClaimStore
 from supervisor.store.records import Write, write_alone, writes
-from supervisor.store.results import ResultRefusedError, ResultStore
+from supervisor.store.results import ResultRefusedError
 from supervisor.store.taking import FEWEST
-from tests.support.jobs import JOBS, OWNER, claim_some, ended, insert_unchecked, pending, returned
+from tests.support.jobs import JOBS, claim_some, ended, insert_unchecked, pending, returned
 
 MANY = 3 * FEWEST
 ODD = {"$set": {"a.b": "$status", "c": ["$$NOW", {"$literal": 1}]}}
 """A result that must not be taken for an expression."""
-
-
-@pytest.fixture
-def claims(database):
-    return ClaimStore(database, JOBS, OWNER)
-
-
-@pytest.fixture
-def results(database):
-    return ResultStore(database, JOBS)
 
 
 def undated(document):

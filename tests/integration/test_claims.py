@@ -18,7 +18,6 @@ from tests.support.jobs import (
     JOBS,
     LEASE_S,
     OWNER,
-    RIVAL,
     ago,
     claim_one,
     claim_some,
@@ -39,11 +38,6 @@ FAR_DATE = DatetimeMS(8_640_000_000_000_000)
 @pytest.fixture
 def store(database, jobs):
     return ClaimStore(database, JOBS, OWNER)
-
-
-@pytest.fixture
-def rival(database, jobs):
-    return ClaimStore(database, JOBS, RIVAL)
 
 
 # order

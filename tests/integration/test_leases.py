@@ -7,7 +7,6 @@ import bson
 import pytest
 
 from supervisor.core.lookahead import Place
-from supervisor.store.claims import ClaimStore
 from supervisor.store.leases import LeaseStore, claim_key
 from supervisor.store.taking import Seat
 from tests.support.jobs import (
@@ -24,16 +23,6 @@ from tests.support.jobs import (
 )
 
 FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def claims(database, jobs):
-    return ClaimStore(database, JOBS, OWNER)
-
-
-@pytest.fixture
-def rival(database, jobs):
-    return ClaimStore(database, JOBS, RIVAL)
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from pymongo.errors import PyMongoError
 
 from supervisor.codec import RAW
 from supervisor.core.outcome import Cancelled, Crashed, ErrorKind, Interrupted, Lost, Returned, TimedOut, Usage
-from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.records import Ended
-from supervisor.store.results import ResultRefusedError, ResultStore
+from supervisor.store.results import ResultRefusedError
 from tests.support.failpoints import failing
 from tests.support.jobs import (
-    JOBS,
     OWNER,
     RIVAL,
     change,
@@ -30,16 +28,6 @@ from tests.support.jobs import (
     server_now,
     statuses,
 )
-
-
-@pytest.fixture
-def claims(database, jobs):
-    return ClaimStore(database, JOBS, OWNER)
-
-
-@pytest.fixture
-def results(database, jobs):
-    return ResultStore(database, JOBS)
 
 
 async def one_claimed(jobs, claims, **fields):

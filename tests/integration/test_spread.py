@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.core.spread import Spread
 from supervisor.store.claims import ClaimStore, Owner
-from tests.support.jobs import JOBS, OWNER, RIVAL, claim_some, ids, pending
+from tests.support.jobs import JOBS, OWNER, claim_some, ids, pending
 
 MANY = 8
 
@@ -14,11 +14,6 @@ MANY = 8
 @pytest.fixture
 def store(database, jobs):
     return ClaimStore(database, JOBS, OWNER)
-
-
-@pytest.fixture
-def rival(database, jobs):
-    return ClaimStore(database, JOBS, RIVAL)
 
 
 def beaten_by(rival, store, monkeypatch):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-LATE_ORDER = """
+POOL = """
 import asyncio, tempfile
+from dataclasses import replace
 from pathlib import Path
 import bson
 from supervisor import logs
@@ -18,6 +19,7 @@ from supervisor.pool.attempt import StopReason
 from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.pool import WorkerPool
+from supervisor.worker.main import STOP_SIGNALS
 from supervisor.worker.wire import Call
 
 HANDLERS = ("tests.support.misbehaving",)
@@ -32,8 +34,9 @@ def call(number, seconds):
     payload = bson.encode({"seconds": seconds})
     return Call("sleeps", number, attempt=1, token=number, timeout_s=60, settings={}, payload=payload,
                 result_inline_bytes=1000)
+"""
 
-
+LATE_ORDER = """
 async def run(pool, number, seconds, listener, order_for=None):
     # run a job on the slot, with an order to stop for the job of `order_for`, and tell how it ended
     while not pool.has_free():
@@ -65,6 +68,49 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         logs.configure("error", "json")
         asyncio.run(main(Path(folder)))
+"""
+
+ONE_WORKER = """
+async def one_worker(folder, use):
+    logs.configure("error", "json")
+    pool = WorkerPool(ForkServer(folder, HANDLERS), PoolLimits(), lambda: 0.5)
+    pool.resize(1)
+    life = asyncio.create_task(pool.run())
+    while not pool.has_free():
+        await asyncio.sleep(0.01)
+    await use(pool, pool._slots[0].slot)
+    life.cancel()
+    await asyncio.wait({life})
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(one_worker(Path(folder), use))
+"""
+
+ORDER_BY_NUMBER = """
+async def use(pool, slot):
+    # an order for the first job arrives when its worker has gone on to the second, as it does in a group
+    (place,) = pool.reserve()
+    await pool.run_job(place, call(1, 0), Listener())
+    second = asyncio.create_task(pool.run_job(place, call(2, 1), Listener()))
+    while slot.busy_since is None or slot._serving.jobs.head.begun_at is None:
+        await asyncio.sleep(0.01)
+    slot._files.orders.name(1)
+    slot._serving.worker.signal(min(STOP_SIGNALS))
+    print(type(await second).__name__)
+    pool.release(place)
+"""
+
+WORN_MEANWHILE = """
+async def use(pool, slot):
+    # the worker is worn by a job while a claim is under way that brings it another
+    (place,) = pool.reserve()
+    lowers = replace(call(1, 0), handler="brief", payload=bson.encode({"does": "lowers a limit"}))
+    print(type(await pool.run_job(place, lowers, Listener())).__name__)
+    given = await pool.run_job(place, call(2, 0), Listener())
+    print(type(given).__name__, given.begun)
+    pool.release(place)
 """
 
 RECYCLED_ID = """
@@ -117,7 +163,15 @@ def run(program: str, folder: Path) -> list[str]:
 
 
 def test_an_order_for_a_job_that_has_ended_leaves_the_slot_s_next_job_alone(tmp_path: Path) -> None:
-    assert run(LATE_ORDER, tmp_path) == ["Returned", "Returned", "Cancelled", "1"]
+    assert run(POOL + LATE_ORDER, tmp_path) == ["Returned", "Returned", "Cancelled", "1"]
+
+
+def test_an_order_that_comes_too_late_for_its_job_leaves_the_next_one_alone(tmp_path: Path) -> None:
+    assert run(POOL + ORDER_BY_NUMBER + ONE_WORKER, tmp_path) == ["Returned"]
+
+
+def test_a_job_that_a_claim_brings_to_a_worn_worker_is_given_back_unbegun(tmp_path: Path) -> None:
+    assert run(POOL + WORN_MEANWHILE + ONE_WORKER, tmp_path) == ["Returned", "Interrupted False"]
 
 
 def test_a_process_that_is_not_the_worker_that_said_hello_is_never_signalled(tmp_path: Path) -> None:

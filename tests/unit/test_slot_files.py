@@ -2,7 +2,8 @@
 
 import pytest
 
-from supervisor.pool.files import HeldFile
+from supervisor.pool.files import HeldFile, OrderFile
+from supervisor.worker.wire import read_order
 
 
 @pytest.fixture
@@ -44,3 +45,22 @@ def test_what_is_no_text_is_replaced_once_it_is_certain(output):
 def test_a_part_begins_where_it_can(output, offset, expected):
     write(output, b"abcdef")
     assert output.part(offset, 100) == expected
+
+
+# the file that names the job which an order is meant for
+
+
+def test_an_order_needs_no_room_on_the_disk_that_the_file_does_not_have_from_the_beginning(tmp_path):
+    orders = OrderFile(tmp_path / "orders")
+    orders.open()
+    size = orders.path.stat().st_size
+    orders.name(2**40)
+    assert orders.path.stat().st_size == size > 0
+    assert read_order(str(orders.path)) == 2**40
+    orders.close()
+
+
+def test_an_order_that_cannot_be_written_does_not_keep_its_limit_from_holding(tmp_path):
+    orders = OrderFile(tmp_path / "orders")
+    orders.name(7)  # no file is open: what comes after the order, the kill, must not be lost with an error
+    assert read_order(str(orders.path)) is None
