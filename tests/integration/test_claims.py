@@ -10,8 +10,9 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 from bson.datetime_ms import DatetimeMS
 from pymongo.errors import PyMongoError
 
+from supervisor.core.gate import FleetLimits
 from supervisor.core.lookahead import Place
-from supervisor.store.claims import ClaimStore
+from supervisor.store.claims import SMALL_PAYLOAD_BYTES, ClaimStore
 from supervisor.store.taking import Seat
 from tests.support.failpoints import failing
 from tests.support.jobs import (
@@ -649,3 +650,37 @@ async def test_a_claim_reads_few_keys_however_many_jobs_are_in_the_way(database,
     assert 0 < sum(entry.get("keysExamined", 0) for entry in entries) < 200
     assert 0 < sum(entry.get("docsExamined", 0) for entry in entries) < 200
     assert 0 < await keys_read(database, entries) < 200
+
+
+# ahead of a free slot
+
+
+def short(_handler):
+    return 0.001
+
+
+async def ahead(store, slots=1, **options):
+    """Claim for slots of which each is free and may have nine short jobs waiting besides."""
+    free = [Place(slot, 1000 + slot, most=10, ahead_s=0.1) for slot in range(slots)]
+    return await store.claim(room(), free, lease_s=LEASE_S, payload_kb=1024, expected_s=short, **options)
+
+
+async def test_short_jobs_are_claimed_ahead_and_spread_over_the_slots(jobs, store):
+    await jobs.insert_many([pending(_id=n) for n in range(30)])
+    claims = await ahead(store, slots=2)
+    assert ids(claims) == list(range(20))
+    assert [claim.seat.slot for claim in claims[:4]] == [0, 1, 0, 1]
+
+
+async def test_a_large_payload_is_not_claimed_before_a_slot_is_free_for_it(jobs, store):
+    large = {"text": "x" * SMALL_PAYLOAD_BYTES}
+    await jobs.insert_many(
+        [pending(_id=0, payload=large), pending(_id=1), pending(_id=2, payload=large), pending(_id=3)]
+    )
+    assert ids(await ahead(store)) == [0]  # and nothing behind it, which might be more to hold
+    assert ids(await ahead(store)) == [1]  # the next large one keeps its place in the queue
+
+
+async def test_of_a_handler_with_limits_across_machines_none_is_claimed_ahead(jobs, store):
+    await jobs.insert_many([pending(_id=n) for n in range(5)])
+    assert ids(await ahead(store, fleet={"count": FleetLimits(total=5)})) == [0]
