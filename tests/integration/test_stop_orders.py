@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 POOL = """
-import asyncio, tempfile
+import asyncio, tempfile, time
 from dataclasses import replace
 from pathlib import Path
 import bson
@@ -113,6 +113,23 @@ async def use(pool, slot):
     pool.release(place)
 """
 
+SINCE = """
+async def use(pool, slot):
+    # a slot that is never idle tells since when the present job runs; on a busy machine the second is given back first
+    for _ in range(20):
+        (place,) = pool.reserve()
+        begun = time.monotonic()
+        first = pool.run_job(place, call(1, 0.05), Listener())
+        second = asyncio.create_task(pool.run_job(place, call(2, 0.3), Listener()))
+        await first
+        since_s, busy_s = pool.report()[0].since_s, time.monotonic() - begun
+        went_on = type(await second).__name__ == "Returned"
+        pool.release(place)
+        if went_on:
+            print(since_s <= busy_s - 0.05)
+            break
+"""
+
 RECYCLED_ID = """
 import asyncio, os, signal, subprocess, sys
 from pathlib import Path
@@ -172,6 +189,10 @@ def test_an_order_that_comes_too_late_for_its_job_leaves_the_next_one_alone(tmp_
 
 def test_a_job_that_a_claim_brings_to_a_worn_worker_is_given_back_unbegun(tmp_path: Path) -> None:
     assert run(POOL + WORN_MEANWHILE + ONE_WORKER, tmp_path) == ["Returned", "Interrupted False"]
+
+
+def test_a_slot_that_is_never_idle_tells_since_when_its_job_runs(tmp_path: Path) -> None:
+    assert run(POOL + SINCE + ONE_WORKER, tmp_path) == ["True"]
 
 
 def test_a_process_that_is_not_the_worker_that_said_hello_is_never_signalled(tmp_path: Path) -> None:
