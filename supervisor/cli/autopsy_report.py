@@ -113,7 +113,7 @@ def _row(record: Document) -> list[Any]:
     return [
         record.get("n"),
         started.astimezone(UTC).strftime("%m-%d %H:%M:%S") if isinstance(started, datetime) else "",
-        duration(usage.get("run_s")),
+        duration(_run_s(record)),
         duration(usage.get("cpu_s")),
         _megabytes(usage.get("peak_rss_mb")),
         f"{record.get('host')} slot {record.get('slot')} pid {record.get('pid')}",
@@ -142,9 +142,14 @@ def _sentence(record: Document) -> str:
     return clean(": ".join(parts)) or "nothing is known of it"
 
 
+def _run_s(record: Document) -> Any:
+    """Return for how many seconds an attempt ran; None for one that was lost, of which nobody could tell."""
+    return None if record.get("outcome") == ErrorKind.LOST else part(record, "usage").get("run_s")
+
+
 def _memory(record: Document, limit_mb: int) -> Iterator[str]:
     usage = part(record, "usage")
-    told = [f"it ran {duration(usage.get('run_s'))}"] if usage.get("run_s") is not None else []
+    told = [f"it ran {duration(run_s)}"] if (run_s := _run_s(record)) is not None else []
     if usage.get("cpu_s") is not None:
         told.append(f"{duration(usage.get('cpu_s'))} of it on a CPU")
     if peak := _megabytes(usage.get("peak_rss_mb")):

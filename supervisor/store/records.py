@@ -102,10 +102,10 @@ def _kind(ended: Ended) -> Hashable:
     if not change.is_attempt:
         return counts
     outcome = change.ended
-    if not isinstance(outcome, Returned) or ended.result_file is not None or ended.progress is not None or job.then:
+    if not isinstance(outcome, Returned) or ended.result_file is not None or job.then:
         return None
     small = len(outcome.logs) + len(outcome.result or b"") <= SMALL_BYTES
-    return (*counts, change.crashes) if small else None
+    return (*counts, change.crashes, ended.progress is None) if small else None
 
 
 def _pipeline_of_many(group: Sequence[Ended], ids: Sequence[Any]) -> list[dict[str, Any]]:
@@ -123,6 +123,8 @@ def _pipeline_of_many(group: Sequence[Ended], ids: Sequence[Any]) -> list[dict[s
         "attempts": _with_entry("$$row.entry"),
         "finished_at": "$$NOW",
     }
+    if group[0].progress is not None:
+        fields["progress"] = dated("$$row.progress")
     filled = {"$let": {"vars": {"row": row}, "in": fields}}
     return [{"$replaceWith": {"$mergeObjects": ["$$ROOT", filled]}}, {"$unset": ["lease", "error", "result_file"]}]
 
@@ -133,6 +135,7 @@ def _row(ended: Ended) -> dict[str, Any]:
     return {
         "entry": _entry(ended, _usage(ended.transition)),
         "result": None if result is None else RawBSONDocument(result),
+        "progress": ended.progress,
     }
 
 
@@ -174,7 +177,7 @@ def _pipeline(ended: Ended, children: Sequence[Any]) -> list[dict[str, Any]]:
         result = change.ended.result
         fields["result"] = None if result is None else {"$literal": RawBSONDocument(result)}
     if ended.progress is not None:
-        fields["progress"] = {"$mergeObjects": [{"$literal": ended.progress}, {"at": "$$NOW"}]}
+        fields["progress"] = dated({"$literal": ended.progress})
     # every value is computed from the document as it was, so that the entry may read what is replaced beside it
     return [{"$set": fields}]
 
@@ -194,6 +197,11 @@ def _usage(change: Transition) -> dict[str, Any]:
         "cpu_s": None if used.cpu_s is None else round(used.cpu_s, 4),
         "peak_rss_mb": None if used.peak_rss_mb is None else round(used.peak_rss_mb, 1),
     }
+
+
+def dated(progress: Any) -> dict[str, Any]:
+    """Return the expression for a report of progress, which is an expression itself, with the database's time."""
+    return {"$mergeObjects": [progress, {"at": "$$NOW"}]}
 
 
 def _with_entry(entry: Any) -> dict[str, Any]:

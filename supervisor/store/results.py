@@ -22,7 +22,7 @@ from supervisor.core import files
 from supervisor.core.job import Job, Status
 from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.files import FILES
-from supervisor.store.records import Ended, Write, fence, update_of, write_alone, writes
+from supervisor.store.records import Ended, Write, dated, fence, update_of, write_alone, writes
 from supervisor.store.schema import ACTIVE
 from supervisor.store.taking import Owner
 
@@ -174,7 +174,7 @@ class ResultStore:
 
     async def report_progress(self, job: Job, owner: Owner, progress: dict[str, Any]) -> bool:
         """Store the handler's newest progress; False where the lease was lost. Raises PyMongoError."""
-        now = {"$mergeObjects": [{"$literal": progress}, {"at": "$$NOW"}]}
+        now = dated({"$literal": progress})
         done = await self._jobs.update_one(fence(job, owner.supervisor), [{"$set": {"progress": now}}])
         return bool(done.matched_count)
 

@@ -20,6 +20,8 @@ def undated(document):
     """Leave out what differs from job to job in any case, and times; those that are there stay as a word."""
     entries = [undated(entry) for entry in document.get("attempts", [])]
     named = {key: "a date" if isinstance(value, datetime) else value for key, value in document.items()}
+    if "progress" in named:
+        named["progress"] = {**named["progress"], "at": type(named["progress"]["at"])}
     return {**{key: value for key, value in named.items() if key not in ("_id", "pid", "slot")}, "attempts": entries}
 
 
@@ -43,8 +45,9 @@ async def test_a_record_is_the_same_whether_it_was_written_alone_or_with_others(
         await jobs.delete_many({})
         await insert_unchecked(jobs, *(pending(_id=n, attempt=1, claims=1, **before) for n in range(MANY)))
         held = await claim_some(claims, MANY)
-        done = [ended(claim, outcome(claim.job.id)) for claim in held]
-        assert len(writes(done)) == 1
+        half = [None if claim.job.id < MANY // 2 else {"done": claim.job.id, "total": None} for claim in held]
+        done = [ended(claim, outcome(claim.job.id), progress=at) for claim, at in zip(held, half, strict=True)]
+        assert len(writes(done)) == 2  # with a last report of progress, and without
         if alone:
             done_alone = [Write((n,), write_alone(each)) for n, each in enumerate(done)]
             assert await results._write(done, done_alone) == [True] * MANY
@@ -52,6 +55,7 @@ async def test_a_record_is_the_same_whether_it_was_written_alone_or_with_others(
             assert await results.apply(done) == [True] * MANY
         found.append(await documents(jobs))
     assert found[0] == found[1]
+    assert [document.get("progress", {}).get("done") for document in found[0]] == [None] * 6 + [6, 7, 8, 9, 10, 11]
     assert [len(document["attempts"]) for document in found[0]] == [2] * MANY
     assert found[0][1]["result"] == ODD
     assert all("error" not in document and "lease" not in document for document in found[0])

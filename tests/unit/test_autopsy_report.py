@@ -61,11 +61,14 @@ def job(status="failed", **fields):
         (record(signal="SIGKILL"), "killed by SIGKILL; whether the kernel's OOM killer did it is not known"),
         (record(exit_code=0), "exit code 0: the process ended itself (os._exit, or exit() in native code)"),
         (record("permanent", type="Permanent", code="empty", message="no\npage"), "Permanent: empty: no page"),
-        (record("lost"), "nothing is known of it"),
     ],
 )  # fmt: skip
 def test_each_death_is_told_in_a_sentence(died, sentence):
     assert death(died, 0).lines == [sentence, "it ran 1.5s"]
+
+
+def test_how_long_a_lost_attempt_ran_nobody_can_tell():
+    assert death(record("lost"), 0).lines == ["nothing is known of it"]
 
 
 def test_memory_and_machine_are_told_in_figures():
