@@ -2,6 +2,7 @@
 
 import signal
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
@@ -25,9 +26,10 @@ def supervisor(start: StartSupervisor, jobs: Jobs) -> RunningSupervisor:
 
 
 def insert(jobs: Jobs, *payloads: Document, **fields: Any) -> list[Any]:
-    """Insert jobs in one go, so that one claim finds them."""
+    """Insert jobs that are all due at the same moment, so that one claim finds them."""
+    due = datetime.now(UTC) + timedelta(seconds=0.3)
     documents = [
-        {"handler": "brief", "status": "pending", "payload": {"n": n, **payload}, **fields}
+        {"handler": "brief", "status": "pending", "run_at": due, "payload": {"n": n, **payload}, **fields}
         for n, payload in enumerate(payloads)
     ]
     return list(jobs.collection.insert_many(documents).inserted_ids)
@@ -101,8 +103,8 @@ def test_a_worker_that_is_worn_by_one_job_runs_none_behind_it(
         (job["payload"], job["attempts"], job.get("error")) for job in found if job["status"] != "completed"
     ]
     (of_it,) = found[2]["attempts"]
-    behind = [each for job in found for each in job["attempts"] if each["pid"] == of_it["pid"]]
-    assert max(each["ended_at"] for each in behind) == of_it["ended_at"]
+    ends = [job["result"]["at"] for job in found if job["attempts"][0]["pid"] == of_it["pid"]]
+    assert max(ends) == found[2]["result"]["at"]
     assert supervisor.wait_for("worker.worn")
 
 

@@ -460,4 +460,4 @@ def brief(payload: dict, job: JobContext) -> dict:
                     if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                         os.close(descriptor)
     time.sleep(payload.get("seconds", 0.002))
-    return {"n": payload.get("n"), "attempt": job.attempt, "token": job.token}
+    return {"at": time.monotonic()}
