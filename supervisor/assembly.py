@@ -163,6 +163,7 @@ class _Assembly:
             retention=self.retention,
             side_effects=SideEffects(database, self.collection, self.owner, REGISTRY, lambda: datetime.now(UTC)),
             random=self.random,
+            on_ended=self.controls.note,
             on_recorded=self._on_recorded,
         )
         pulse = Pulse(self.outlets.manager.beat, lambda: self.outlets.health.beat(self.heartbeat.shown_phase.value))
@@ -178,7 +179,6 @@ class _Assembly:
 
     def _on_recorded(self, change: Transition) -> None:
         self.live.count(change)
-        self.controls.note(change)
         self.batches.note(change)
         if change.run_in_s is not None:
             self.wakeup.ring_in(change.run_in_s)

@@ -82,7 +82,7 @@ class Controls:
         self._alarm.ring()
 
     def note(self, change: Transition) -> None:
-        """Take a recorded attempt; pause its handler if that was one crash too many."""
+        """Take an attempt that has ended; pause its handler if that was one crash too many."""
         handler = change.job.handler
         if self._live.is_paused(handler):  # what still runs of a paused handler says nothing new
             return

@@ -49,6 +49,8 @@ class Services:
     retention: RetentionStore
     side_effects: SideEffects
     random: Callable[[], float]
+    on_ended: Callable[[Transition], None]
+    """Called before the end is recorded: what it means for the handler is not to wait for the database."""
     on_recorded: Callable[[Transition], None]
 
 
@@ -87,6 +89,8 @@ class Execution:
         outcome = await self._ending
         self.finished = True
         change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
+        if change.is_attempt:
+            self.services.on_ended(change)
         recorded = await self._record(change)
         self._say(recorded or change, recorded is not None)
         if recorded is not None and recorded.is_attempt:

@@ -1,6 +1,8 @@
 """Pausing handlers: by a person, from any machine, and by too many crashes in a row."""
 
 from tests.support.command_line import CommandLine
+from tests.support.failpoints import failing
+from tests.support.mongo import RunningMongod
 from tests.support.supervising import Jobs
 from tests.support.until import until
 
@@ -90,6 +92,20 @@ def test_a_handler_whose_jobs_crash_one_after_another_is_paused(command: Command
     until(lambda: jobs.collection.count_documents(waiting) == 0, 30, "all to be quarantined")
     jobs.wait_for_all()
     assert len(supervisor.events("handler.paused")) == 1
+
+
+def test_the_crash_that_is_one_too_many_costs_no_further_job_while_it_is_being_written(
+    jobs: Jobs, start, mongod: RunningMongod
+) -> None:
+    supervisor = start(pool={"workers": 1}, retry={"pause_after_crashes": 3})
+    slow = {"blockConnection": True, "blockTimeMS": 500, "namespace": jobs.collection.full_name}
+    with failing(mongod, ["update"], **slow):
+        for _ in range(6):
+            jobs.insert("exits")
+        supervisor.wait_for("handler.paused", timeout_s=30)
+        until(lambda: jobs.collection.count_documents({"attempts.0": {"$exists": True}}) == 3, 10, "three crashes")
+        assert jobs.run("ok")["status"] == "completed"
+    assert jobs.collection.count_documents({"attempt": {"$gte": 1}, "handler": "exits"}) == 3
 
 
 def test_a_quarantined_job_that_is_retried_has_all_its_crashes_before_it(
