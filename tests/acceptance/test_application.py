@@ -102,13 +102,15 @@ def jobs(mongo_uri: str, database_name: str) -> Iterator[Jobs]:
         yield found
 
 
-def test_jobs_run_in_the_application_while_it_answers(start: StartApplication, jobs: Jobs) -> None:
-    application = start()
+def test_jobs_run_in_the_application_while_it_answers(start: StartApplication, jobs: Jobs, tmp_path: Path) -> None:
+    application = start(lease={"seconds": 20})
     assert application.family() == [], "without workers, there is no other process"
-    ids = [jobs.insert("c_sleeps", {"seconds": 3}) for _ in range(200)]
-    until(lambda: jobs.collection.count_documents({"status": "processing"}) == 200, 30, "all of them at once")
+    enough = tmp_path / "enough"
+    ids = [jobs.insert("c_waits", {"until": str(enough)}) for _ in range(200)]
+    until(lambda: jobs.collection.count_documents({"status": "processing"}) == 200, 60, "all of them at once")
     assert application.get("/state") == {"pid": application.process.pid, "is_running": True, "failure": None}
-    assert {jobs.wait(job_id)["status"] for job_id in ids} == {"completed"}
+    enough.touch()
+    assert {jobs.wait(job_id, within_s=60)["status"] for job_id in ids} == {"completed"}
     assert jobs.run("c_whoami")["result"]["pid"] == application.process.pid
     assert application.said("app INFO supervisor.job attempt.ended", "handler='c_whoami'"), "in the application's log"
     assert application.said("Uvicorn running on"), "whose own lines are as they were"

@@ -326,26 +326,33 @@ async def test_a_batch_of_plain_documents_and_one_with_an_id_of_its_own(client, 
 
 async def test_events_tell_status_and_progress_until_the_end(client, queue, database, jobs):
     job_id = await queue.enqueue("sum", {})
+    told = []
 
-    async def run_it():
-        (claim,) = await claim_some(ClaimStore(database, JOBS, OWNER), 1, room("sum"))
-        for done in (1, 2):
-            await jobs.update_one({"_id": job_id}, {"$set": {"progress": {"done": done, "total": 2}}})
-            await asyncio.sleep(0.3)
-        await jobs.update_one({"_id": job_id}, {"$set": {"lease.expires_at": datetime.now(UTC)}})  # is no news
-        await ResultStore(database, JOBS).apply([ended(claim, returned({"words": 1}))])
+    async def until_told(lines, **wanted):
+        """Read on until an event has all of `wanted`: what happens next, happens only then."""
+        async for line in lines:
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                told.append((name, json.loads(line.removeprefix("data: "))))
+                if wanted and wanted.items() <= told[-1][1].items():
+                    return
 
     async with client.stream("GET", f"/jobs/{job_id}/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        running = asyncio.create_task(run_it())
-        text = (await answer.aread()).decode()
-    await running
-    told = [(name, json.loads(data)) for name, data in events_of(text)]
-    names = [name for name, _ in told]
-    assert names[0] == "status"
-    assert names[-1] == "end"
+        lines = answer.aiter_lines()
+        await until_told(lines, status="pending")
+        (claim,) = await claim_some(ClaimStore(database, JOBS, OWNER), 1, room("sum"))
+        await until_told(lines, status="processing")
+        for done in (1, 2):
+            await jobs.update_one({"_id": job_id}, {"$set": {"progress": {"done": done, "total": 2}}})
+            await until_told(lines, done=done)
+        await jobs.update_one({"_id": job_id}, {"$set": {"lease.expires_at": datetime.now(UTC)}})  # is no news
+        await ResultStore(database, JOBS).apply([ended(claim, returned({"words": 1}))])
+        await until_told(lines)  # to the end, which the server makes
     assert [data["status"] for name, data in told if name == "status"] == ["pending", "processing", "completed"]
-    assert [data["done"] for name, data in told if name == "progress"][-1] == 2
+    assert [data for name, data in told if name == "progress"] == [{"done": 1, "total": 2}, {"done": 2, "total": 2}]
+    assert [name for name, _ in told] == ["status", "status", "progress", "progress", "status", "end"]
     assert told[-1][1]["status"] == "completed"
     again = await client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"})
     assert again.status_code == 204

@@ -62,6 +62,14 @@ async def sleeps(payload: dict) -> dict:
     return {"most": STATE["most"]}
 
 
+@handler("c_waits", max_running=1000)
+async def waits(payload: dict) -> dict:
+    """Wait until a file appears."""
+    while not exists(payload["until"]):
+        await asyncio.sleep(0.2)
+    return {}
+
+
 @handler("c_capped", max_running=2)
 async def capped(payload: dict) -> dict:
     return await sleeps(payload)
