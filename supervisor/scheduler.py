@@ -46,6 +46,8 @@ class Scheduler:
         self._passed: dict[str, datetime] = {}
         """Up to when what was missed has been told, or since when a clock that was ahead is known."""
         self._failing: dict[str, str] = {}
+        self._looked_at: set[str] = set()
+        """Schedules that we have looked at: what comes while the database is silent then, comes while we are there."""
         self._silent = False
 
     def soon(self) -> None:
@@ -75,6 +77,7 @@ class Scheduler:
         for schedule in schedules:
             if schedule.name in seen:
                 waits.append(await self._attend(schedule, seen[schedule.name]))
+                self._looked_at.add(schedule.name)
             else:  # somebody has deleted its document
                 self._drop(schedule.name)
                 waits.append(0.0)
@@ -116,6 +119,7 @@ class Scheduler:
         self._begun.pop(name, None)
         self._passed.pop(name, None)
         self._failing.pop(name, None)
+        self._looked_at.discard(name)
 
     async def _attend(self, schedule: ScheduleSettings, seen: Seen) -> float:
         """Make the job of a schedule if one is due; return the seconds to the next look at it."""
@@ -143,7 +147,8 @@ class Scheduler:
         due = cron.due(schedule.cron, schedule.timezone, after, seen.now)
         if due is None:
             return True
-        turn = decide(due, seen.now, make_up=schedule.catch_up == "latest")
+        held_up = self._silent and name in self._looked_at
+        turn = decide(due, seen.now, make_up=schedule.catch_up == "latest", held_up=held_up)
         if turn.tick is None:
             self._passed[name] = due.latest
         elif not await self._make(schedule, seen, turn.tick):

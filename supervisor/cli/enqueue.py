@@ -9,7 +9,7 @@ from typing import Any
 import click
 from bson import ObjectId
 
-from supervisor.cli.batch import described, read_jobs, wait_for, warn_if_nobody_runs
+from supervisor.cli.batch import described, insert, read_jobs, wait_for, warn_if_nobody_runs
 from supervisor.cli.filters import moment
 from supervisor.cli.parsing import PROGRAM, command
 from supervisor.cli.printing import as_json, error_in_short, warn
@@ -95,14 +95,14 @@ def _refuse_beside_a_batch(fields: Mapping[str, Any]) -> None:
             raise UsageError(f"--{option}: not with --batch; put it into each line")
 
 
-def _enqueue_batch(session: Session, jobs: list[Document], on_end: str | None, *, wait: bool, json_: bool) -> None:
+def _enqueue_batch(session: Session, jobs: dict[int, Document], on_end: str | None, *, wait: bool, json_: bool) -> None:
     settings = session.load().settings
     registry, failures = handlers_of(settings)
     for failure in failures:
         warn(failure)
     with session.connect(settings, registry) as database:
         _prepare_if_empty(database)
-        made = database.queue.enqueue_batch(jobs, on_end={"handler": on_end} if on_end else None)
+        made = insert(database.queue, jobs, on_end)
         if wait:
             warn_if_nobody_runs(database.queue, NO_SUPERVISOR)
             wait_for(database.queue, made, json_=json_)

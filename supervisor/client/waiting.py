@@ -26,18 +26,33 @@ OUTAGE_S = 30.0
 """How long a wait puts up with a database that does not answer: elections and restarts are over by then."""
 
 
+class Patience:
+    """Puts up with a database that does not answer, for OUTAGE_S after its last answer."""
+
+    def __init__(self) -> None:
+        self._answered_at = time.monotonic()
+
+    def answered(self) -> None:
+        """Note an answer."""
+        self._answered_at = time.monotonic()
+
+    def failed(self, error: PyMongoError) -> None:
+        """Note that a question was not answered; raises `error` when that has lasted too long."""
+        if time.monotonic() - self._answered_at > OUTAGE_S:
+            raise error
+
+
 def until_ended(job_id: Any, look: Callable[[], Steps[Document]], timeout_s: float | None) -> Steps[Document]:
     """Return the ended job, having told of each state before. Raises as `Queue.wait` does."""
     give_up_at = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-    answered_at, seen = time.monotonic(), None
+    patience, seen = Patience(), None
     while True:
         try:
             document = yield from look()
-        except PyMongoError:
-            if time.monotonic() - answered_at > OUTAGE_S:
-                raise
+        except PyMongoError as error:
+            patience.failed(error)
         else:
-            answered_at = time.monotonic()
+            patience.answered()
             if document != seen:
                 seen = document
                 if has_ended(document):

@@ -1,5 +1,8 @@
 """Batches from the command line, with a real supervisor, also one that is killed."""
 
+from datetime import UTC, datetime
+
+from tests.support.failpoints import failing
 from tests.support.supervising import Jobs
 from tests.support.until import until
 
@@ -24,6 +27,29 @@ def test_a_batch_that_fails_says_how_many_and_where_to_look(command, jobs: Jobs,
     hint = f"see: python -m supervisor jobs --batch {batch_id} --status failed"
     assert done.error == f"of 2 jobs of batch {batch_id}, 1 completed, 1 failed; {hint}"
     assert (done.json["status"], done.json["processed_items"], done.json["counts"]["failed"]) == ("failed", 2, 1)
+
+
+def test_a_job_that_is_wrong_is_named_by_its_line_and_nothing_is_enqueued(command, jobs: Jobs):
+    lines = '\n{"handler": "ok"}\n\n{"handler": "double", "payload": {"n": "x"}}\n'
+    done = command("enqueue", "--batch", "-", stdin=lines)
+    assert done.code == 2
+    assert done.error.startswith("--batch: line 4: payload of 'double': n: ")
+    assert jobs.collection.count_documents({}) == 0
+
+
+def test_waiting_for_a_batch_sits_out_a_database_that_does_not_answer(command, jobs: Jobs, mongod):
+    waiting = command.start("enqueue", "ok", "--batch", "-", "--wait")
+    waiting.stdin.write('{"payload": {}}\n')
+    waiting.stdin.close()
+    batches = jobs.collection.database["batches"]
+    until(lambda: batches.find_one({"open": False}), 30, "the batch to be enqueued")
+    with failing(mongod, ["aggregate"], errorCode=96, namespace=batches.full_name) as point:
+        point.wait(count=2)
+    jobs.collection.update_one({}, {"$set": {"status": "completed", "finished_at": datetime.now(UTC)}})
+    assert waiting.wait(60) == 0
+    assert waiting.stdout.read() == "all 1 jobs completed\n"
+    waiting.stdout.close()
+    waiting.stderr.close()
 
 
 def test_the_end_of_a_batch_survives_the_death_of_who_ran_its_last_job(command, jobs: Jobs, start):

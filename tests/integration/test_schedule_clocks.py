@@ -11,7 +11,9 @@ from supervisor.config.settings import ScheduleSettings, Settings
 from supervisor.live import Live
 from supervisor.scheduler import RETRY_S, Scheduler
 from supervisor.store.schedules import COLLECTION, ScheduleStore
+from tests.support.failpoints import failing
 from tests.support.jobs import JOBS, connected, half
+from tests.support.until import until_async
 
 NAME = "nightly"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -107,6 +109,51 @@ async def test_a_run_time_that_was_seen_in_its_minute_is_made_however_late_the_d
     with capture_logs() as entries:
         await running.round()
     assert entries == []
+
+
+@pytest.fixture
+def held_up(clocked_mongod, database, put_clock):
+    """Have a scheduler run while the database answers no question about schedules, until its clock shows `moment`."""
+
+    async def hold_up(running, moment):
+        life = asyncio.create_task(running.run())
+        namespace = f"{database.name}.{COLLECTION}"
+        with capture_logs() as entries:
+            try:
+                with failing(clocked_mongod, ["aggregate"], errorCode=96, namespace=namespace) as point:
+                    await asyncio.to_thread(point.wait, count=2)
+                    await put_clock(moment)
+                await until_async(lambda: "database.back" in [entry["event"] for entry in entries], 30)
+            finally:
+                life.cancel()
+                await asyncio.wait({life})
+        return [entry["event"] for entry in entries]
+
+    return hold_up
+
+
+@pytest.mark.parametrize(("late_s", "is_made"), [(200, True), (620, False)])
+async def test_a_run_time_that_came_while_the_database_was_silent_is_made_within_ten_minutes(
+    database, put_clock, held_up, late_s, is_made
+):
+    tick = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    await put_clock(tick - timedelta(minutes=1))
+    (running,) = schedulers(database, f"{tick.minute} {tick.hour} * * *", count=1)
+    await running.round()
+    events = await held_up(running, tick + timedelta(seconds=late_s))
+    assert await made(database) == [shown(tick)] * is_made
+    assert ("schedule.missed" in events) != is_made
+
+
+async def test_who_was_not_there_when_a_run_time_came_does_not_make_it_for_a_silent_database(
+    database, put_clock, held_up
+):
+    tick = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=2)
+    await put_clock(tick - timedelta(minutes=1))
+    former, later = schedulers(database, f"{tick.minute} {tick.hour} * * *")
+    await former.round()
+    assert "schedule.missed" in await held_up(later, tick + timedelta(seconds=200))
+    assert await made(database) == []
 
 
 async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_nothing_twice(database, put_clock):

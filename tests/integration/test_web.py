@@ -26,7 +26,7 @@ from tests.support.jobs import JOBS, OWNER, change, claim_some, ended, insert_un
 from tests.support.mongo import start_mongod
 from tests.support.supervising import ROOT
 from tests.support.until import until_async
-from tests.support.web import check_problem, client_of, events_of
+from tests.support.web import check_problem, client_of
 
 TOKEN = "t0ken"
 UNKNOWN = "65f2a1c0e4b0a1b2c3d4e5f6"

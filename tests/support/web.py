@@ -49,13 +49,3 @@ def check_problem(answer: httpx.Response, status: int, *words: str) -> dict[str,
     for word in words:
         assert word in str(problem), problem
     return problem
-
-
-def events_of(text: str) -> list[tuple[str, str]]:
-    """Return (event, data) of a stream of server-sent events; comments and reconnection times are left out."""
-    found = []
-    for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
-        if "event" in fields:
-            found.append((fields["event"], fields["data"]))
-    return found

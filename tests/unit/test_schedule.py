@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from supervisor.core.schedule import Due, Turn, decide
+from supervisor.core.schedule import HELD_UP, Due, Turn, decide
 
 TICK = datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
 JUST_IN_TIME = TICK + timedelta(seconds=59.999)
@@ -28,3 +28,9 @@ def test_what_is_missed_is_not_made_up():
 
 def test_what_is_missed_is_made_up_once_where_that_is_wanted():
     assert decide(Due(TICK, 3), TOO_LATE + timedelta(days=1), make_up=True) == Turn(TICK, 2)
+
+
+def test_who_was_there_and_was_held_up_makes_the_latest_for_some_minutes():
+    late = TICK + HELD_UP - timedelta(seconds=1)
+    assert decide(Due(TICK, 3), late, make_up=False, held_up=True) == Turn(TICK, 2)
+    assert decide(Due(TICK, 3), TICK + HELD_UP, make_up=False, held_up=True) == Turn(None, 3)
