@@ -19,6 +19,8 @@ CHUNK_JOBS, CHUNK_BYTES = 2000, 8 << 20
 _DUPLICATE_KEY = 11000
 _FILE_ID = b"file_id\0"
 """How a field of this name stands in BSON."""
+_SIZE_BYTES, _ID, _ID_BYTES = 4, b"\7_id\0", 12
+"""A document in BSON is its size, then each field as type, name and value, then a zero; `_id` is an ObjectId."""
 
 
 class Made(NamedTuple):
@@ -43,9 +45,13 @@ class Alike:
         self._payloads = payloads
 
     def __iter__(self) -> Iterator[Made]:
+        # put together from what is BSON already: encoding each document takes three times as long
+        same = bson.encode(self._rest)[_SIZE_BYTES:-1] + b"\3payload\0"
+        fixed = _SIZE_BYTES + len(_ID) + _ID_BYTES + len(same) + 1
         for payload in self._payloads:
-            document = {"_id": ObjectId(), **self._rest, "payload": RawBSONDocument(payload)}
-            yield Made(bson.encode(document), document["_id"], None, ())
+            job_id = ObjectId()
+            size = (fixed + len(payload)).to_bytes(_SIZE_BYTES, "little")
+            yield Made(b"".join((size, _ID, job_id.binary, same, payload, b"\0")), job_id, None, ())
 
     def naming_files(self) -> list[Made]:
         """Return all of them at once, with the files that they name; none if there are no such files."""
