@@ -21,6 +21,9 @@ JobStopped (BaseException)    raised *inside* a handler by its worker, so that `
 └── JobInterrupted            the supervisor is stopping; the attempt is given back
 """
 
+OF_A_VALIDATOR = "Value error, "
+"""What pydantic puts in front of the words of a validator."""
+
 
 class SupervisorError(Exception):
     """Base of the errors a user can act on; `exit_code` is what the command line returns."""

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from supervisor.errors import PayloadError, UnknownHandlerError
+from supervisor.errors import OF_A_VALIDATOR, PayloadError, UnknownHandlerError
 
 DEFAULT_TIMEOUT_S = 600.0
 """Time limit in seconds of a handler that names none: a job without a limit can hold its slot for ever."""
@@ -228,7 +228,8 @@ def describe_validation_error(error: ValidationError) -> str:
         where = ".".join(str(part) for part in item["loc"]) or "payload"
         value = repr(item["input"])
         shown = value if len(value) <= 80 else value[:77] + "..."
-        lines.append(f"{where}: {item['msg']}" + ("" if item["type"] == "missing" else f" (got {shown})"))
+        reason = item["msg"].removeprefix(OF_A_VALIDATOR)
+        lines.append(f"{where}: {reason}" + ("" if item["type"] == "missing" else f" (got {shown})"))
     if (more := error.error_count() - MOST_FAULTS) > 0:
         lines.append(f"and {more} more")
     return "; ".join(lines)

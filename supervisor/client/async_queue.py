@@ -120,8 +120,7 @@ class AsyncQueue:
         **options: Unpack[JobOptions],
     ) -> list[Any]:
         """Insert a job for each payload, all checked before the first is inserted, and return the ids in order."""
-        jobs = self._operations.checked_many(handler, payloads, options, datetime.now(UTC))
-        return await self._do(self._operations.enqueue_many(jobs, session))
+        return await self._do(self._operations.enqueue_alike(handler, payloads, options, datetime.now(UTC), session))
 
     async def enqueue_batch(
         self,

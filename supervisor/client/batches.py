@@ -8,9 +8,9 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from supervisor.client.calls import Steps, call
+from supervisor.client.calls import Breath, Steps, call
 from supervisor.client.inserting import Made
-from supervisor.client.operations import Operations
+from supervisor.client.operations import AT_A_BREATH, Operations
 from supervisor.core import files
 from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
 from supervisor.core.job import ENDED, Status
@@ -32,7 +32,7 @@ def make(
 
     If the producer dies in between, the batch stays open, and never ends.
     """
-    made = _checked(operations, batch_id, jobs)
+    made = yield from _checked(operations, batch_id, jobs)
     fields: Document = {"collection": operations.jobs, "total": len(made), "open": True}
     if on_end is not None:
         fields["on_end"] = _checked_end(operations, batch_id, on_end)
@@ -48,9 +48,11 @@ def make(
     return progress({**fields, "_id": batch_id}, {}, 0)
 
 
-def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> list[Made]:
+def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> Steps[list[Made]]:
     now, made = datetime.now(UTC), list[Made]()
     for number, job in enumerate(jobs):
+        if number % AT_A_BREATH == 0:
+            yield Breath()
         try:
             made.append(Made.of(*operations.checked_fields({**job, "batch_id": batch_id}, now)))
         except (UsageError, PayloadError, UnknownHandlerError) as error:

@@ -58,7 +58,12 @@ class InTurn:
     """How many at a time."""
 
 
-Wanted = Call | InTurn | Sleep | Seen
+@dataclass(frozen=True)
+class Breath:
+    """Nothing to ask, in the middle of much work: an event loop has others who wait for their turn."""
+
+
+Wanted = Call | InTurn | Sleep | Seen | Breath
 Steps = Generator[Wanted, Any, Answer]
 _CURSORS = ("find", "aggregate")
 
@@ -114,6 +119,8 @@ def carry_out(
                 carrier.answer(pause(wanted.seconds))
             case Seen():
                 carrier.answer(seen(wanted.document))
+            case Breath():
+                carrier.answer()
             case InTurn():
                 carrier.answer(_make_in_turn(database, wanted))
             case Call():
@@ -134,14 +141,18 @@ async def carry_out_async(
     """Do the same without blocking the event loop, for an operation without pauses."""
     carrier = Carrier(steps)
     while (wanted := carrier.wanted) is not None:
-        assert isinstance(wanted, Call | InTurn), "only a wait pauses"
+        assert isinstance(wanted, Call | InTurn | Breath), "only a wait pauses"
         await answer_async(database, carrier, wanted)
     result: Answer = carrier.result
     return result
 
 
-async def answer_async(database: AsyncDatabase[Document], carrier: Carrier, wanted: Call | InTurn) -> None:
+async def answer_async(database: AsyncDatabase[Document], carrier: Carrier, wanted: Call | InTurn | Breath) -> None:
     """Make one call, or several at the same time, and hand in what came of it."""
+    if isinstance(wanted, Breath):
+        await asyncio.sleep(0)
+        carrier.answer()
+        return
     if isinstance(wanted, InTurn):
         carrier.answer(await _make_in_turn_async(database, wanted))
         return

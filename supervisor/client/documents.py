@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from supervisor.core.job import ENDED, Status, find_problem
 from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
-from supervisor.errors import JobStateError, PayloadError, PayloadTooLargeError, UsageError
+from supervisor.errors import JobStateError, PayloadError, PayloadTooLargeError, UnknownHandlerError, UsageError
 from supervisor.registry import Registry
 
 RETRYABLE = (Status.FAILED, Status.CANCELLED)
@@ -93,10 +93,13 @@ def check_job(document: Mapping[str, Any], registry: Registry | None, payload_kb
         raise UsageError(problem)
     data = encoded(document, payload_kb)
     check_payload(document["handler"], document["payload"], registry)
-    for follower in document.get("then") or ():
+    for position, follower in enumerate(document.get("then") or ()):
         # what the supervisor will add; a model that refuses it would fail only when its parent is done
         payload = {**(follower.get("payload") or {}), "parent_job_id": document["_id"]}
-        check_payload(follower["handler"], payload, registry)
+        try:
+            check_payload(follower["handler"], payload, registry)
+        except (PayloadError, UnknownHandlerError) as error:
+            raise type(error)(f"then[{position}]: {error}") from None
     return data
 
 

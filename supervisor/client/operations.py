@@ -12,7 +12,7 @@ from pymongo import UpdateMany
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.client import documents, inserting
-from supervisor.client.calls import Steps, call
+from supervisor.client.calls import Breath, Steps, call
 from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters, listing, order
 from supervisor.client.inserting import Alike, Made
@@ -38,6 +38,8 @@ class Handler(Protocol[Model_contra]):
 
 
 _OPTIONS = ", ".join(sorted(JobOptions.__annotations__))
+AT_A_BREATH = 200
+"""Jobs that are checked without letting others have their turn: some milliseconds of work."""
 
 
 class Operations:
@@ -77,6 +79,8 @@ class Operations:
         """
         options = {("job_id" if name == "_id" else name): value for name, value in fields.items()}
         handler, payload = options.pop("handler", None), options.pop("payload", None)
+        if options.get("status") == Status.PENDING:
+            del options["status"]  # what every new job is; documents say so
         if not isinstance(handler, str):
             raise UsageError(f"handler: {'missing' if handler is None else f'is {handler!r}'}, must be a string")
         if not isinstance(payload, (Mapping, BaseModel, NoneType)):
@@ -87,7 +91,7 @@ class Operations:
 
     def checked_many(
         self, handler: str | Callable[..., Any], payloads: Iterable[Payload], options: JobOptions, now: datetime
-    ) -> Iterable[Made]:
+    ) -> Steps[Iterable[Made]]:
         """Return jobs that differ in their payload only; a PayloadError names which is wrong."""
         for single in ("job_id", "unique_key"):
             if options.get(single) is not None:
@@ -95,6 +99,8 @@ class Operations:
         name, checked = self.name_of(handler), list[bytes]()
         rest: Document = {}
         for number, payload in enumerate(payloads):
+            if number % AT_A_BREATH == 0:
+                yield Breath()
             try:
                 if not rest:  # what all have in common is checked once
                     document, _ = self._made(name, payload, options, now)
@@ -115,6 +121,18 @@ class Operations:
         except DuplicateKeyError as error:
             raise (yield from self.taken(error, document)) from None
         return document["_id"]
+
+    def enqueue_alike(
+        self,
+        handler: str | Callable[..., Any],
+        payloads: Iterable[Payload],
+        options: JobOptions,
+        now: datetime,
+        session: Any = None,
+    ) -> Steps[list[Any]]:
+        """Check jobs that differ in their payload only, then insert them; raises as `enqueue_many` of a queue does."""
+        jobs = yield from self.checked_many(handler, payloads, options, now)
+        return (yield from self.enqueue_many(jobs, session))
 
     def enqueue_many(self, jobs: Iterable[Made], session: Any = None) -> Steps[list[Any]]:
         """Insert jobs, in as few calls as the deadline of a call allows, and return their ids in order.

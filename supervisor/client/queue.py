@@ -137,8 +137,7 @@ class Queue:
 
         Raises as `enqueue` does, with the number of the payload.
         """
-        jobs = self._operations.checked_many(handler, payloads, options, datetime.now(UTC))
-        return self._do(self._operations.enqueue_many(jobs, session))
+        return self._do(self._operations.enqueue_alike(handler, payloads, options, datetime.now(UTC), session))
 
     def enqueue_batch(
         self,

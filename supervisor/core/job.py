@@ -82,6 +82,7 @@ CONTROL_FIELDS = (
 )  # fmt: skip
 """What a claim reads before it decides; everything that can be large or undecodable is left out."""
 
+_STATUSES = frozenset(Status)
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "a string"),
     "status": ((str,), "one of pending, processing, completed, failed, cancelled"),
@@ -126,7 +127,7 @@ def _refuse(field: Field, value: Any) -> str | None:
     if sound and field.kind in ("integer", "number"):
         sound = _in_range(field, value)
     elif sound and field.kind == "status":
-        sound = value in set(Status)
+        sound = value in _STATUSES
     elif sound and field.kind == "followers":
         return _refuse_followers(value)
     return None if sound else f"must be {allowed(field)}"

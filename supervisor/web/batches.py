@@ -10,18 +10,25 @@ from fastapi import APIRouter, Response
 from supervisor.client.documents import id_text, ids_meant_by
 from supervisor.core.batch import Batch
 from supervisor.errors import JobNotFoundError
-from supervisor.web.asking import Here, in_time
+from supervisor.web.asking import PATIENCE_S, Here, in_time
 from supervisor.web.jobs import BAD_BODY
 from supervisor.web.models import BatchAnswer, BatchMade, NewBatch
 from supervisor.web.problems import Json, documented
 from supervisor.web.shown import batch_shown
 
+JOBS_A_SECOND = 2000
+"""A large batch may take longer than other requests: so many jobs are enqueued in a second by a busy machine."""
+
 
 async def make(new: NewBatch, here: Here) -> Response:
-    """Enqueue jobs that belong together, all or none."""
+    """Enqueue jobs that belong together. All are checked before the first is enqueued.
+
+    Give a `batch_id` of your own where a request may be repeated: it is taken then, and nothing is enqueued twice.
+    """
     on_end = None if new.on_end is None else new.on_end.fields()
-    jobs = [job.fields() for job in new.jobs]
-    made = await in_time(here.queue.enqueue_batch(jobs, on_end=on_end, batch_id=new.batch_id))
+    jobs = (job.fields() for job in new.jobs)  # each in its turn: all at once would hold up other requests
+    enqueued = here.queue.enqueue_batch(jobs, on_end=on_end, batch_id=new.batch_id)
+    made = await in_time(enqueued, PATIENCE_S + len(new.jobs) / JOBS_A_SECOND)
     text = id_text(made.id)
     headers = {"Location": f"batches/{quote(text, safe='')}"}
     return Json({"batch_id": text, "total_items": made.total}, HTTPStatus.ACCEPTED, headers)

@@ -111,9 +111,14 @@ class JobSpec(Given):
         default=None, description="Tries at most, instead of the handler's."
     )
     trace: Text | None = Field(default=None, description="W3C traceparent, handed on to logs.")
+    status: Literal["pending"] | None = Field(default=None, description="As in a document; it need not be given.")
     then: list[JobSpec] | None = Field(
         default=None, max_length=100, description="Jobs to enqueue, each exactly once, when this one completes."
     )
+
+    def fields(self) -> dict[str, Any]:
+        """Return what was given and is told to a queue: that a new job is pending is not."""
+        return {name: value for name, value in super().fields().items() if name != "status"}
 
 
 class NewJob(JobSpec):

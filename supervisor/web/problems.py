@@ -7,7 +7,7 @@ turns errors into answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +21,7 @@ from pymongo.errors import DocumentTooLarge, PyMongoError, WriteError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from supervisor.errors import JobNotFoundError, JobStateError, PayloadTooLargeError, SupervisorError
+from supervisor.errors import OF_A_VALIDATOR, JobNotFoundError, JobStateError, PayloadTooLargeError, SupervisorError
 from supervisor.store.patience import first_line
 
 log = structlog.get_logger("supervisor.web")
@@ -110,11 +110,11 @@ def problem_route(most_body_bytes: int) -> type[APIRoute]:
     return ProblemRoute
 
 
-def refuse_large(request: Request, most_bytes: int) -> None:
-    """Raise 413 for a request that says itself that it is too large, before any of it is read."""
+def refuse_large(request: Request, most_bytes: int, refusal: HTTPException | None = None) -> None:
+    """Raise 413 (or `refusal`) for a request that says itself that it is too large, before any of it is read."""
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > most_bytes:
-        raise too_large(most_bytes)
+        raise refusal or too_large(most_bytes)
 
 
 def within(receive: Receive, most_bytes: int) -> Receive:
@@ -140,7 +140,7 @@ def too_large(most_bytes: int, what: str = "the body") -> HTTPException:
 def _problem_of(error: Exception) -> Response | None:
     match error:
         case RequestValidationError():
-            faults = [Fault(field=_field(each["loc"]), message=each["msg"]) for each in error.errors()]
+            faults = [_fault(each) for each in error.errors()]
             detail = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, faults)
         case StarletteHTTPException():
@@ -180,6 +180,17 @@ def _named_in(text: str) -> str:
     if text.startswith("unknown handler"):
         return "handler"
     return text.partition(":")[0].partition(" ")[0]
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    """Return in our words what pydantic or FastAPI refuse."""
+    if error["type"] == "json_invalid":
+        return Fault(field="body", message=f"is not JSON: {error['ctx']['error']}, at character {error['loc'][-1]}")
+    field = _field(error["loc"])
+    if error["type"] == "model_attributes_type":
+        how = ", sent as application/json" if field == "body" else ""
+        return Fault(field=field, message=f"must be an object{how}")
+    return Fault(field=field, message=error["msg"].removeprefix(OF_A_VALIDATOR))
 
 
 def _field(loc: tuple[int | str, ...]) -> str:

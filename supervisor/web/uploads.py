@@ -36,7 +36,8 @@ async def upload(request: Request, here: Here) -> Response:
     The payload gets the file's id: as `source.file_id` where the handler's model has a `source`, else as `file_id`.
     Fields in front of the file are checked before it is read.
     """
-    refuse_large(request, here.uploads.most_bytes + here.most_body_bytes)
+    most_bytes = here.uploads.most_bytes
+    refuse_large(request, most_bytes + here.most_body_bytes, too_large(most_bytes, "the file"))
     form = Form(request, here.most_body_bytes)
     file = await form.next_file()
     if file is None:

@@ -32,7 +32,7 @@ from tests.support.mongo import start_standalone
         (["enqueue", "ok", "--file", "config.toml", "--payload", '{"file_id": 1}'], "--file: the payload has a 'file"),
         (["enqueue", "ok", "--run-at", "tomorrow"], "--run-at: 'tomorrow' is not a time such as 2026-03-01T18:30"),
         (["enqueue", "ok", "--max-attempts", "0"], "max_attempts: is 0, must be an integer from 1"),
-        (["enqueue", "ok", "--then", "oky"], "unknown handler 'oky'; registered: "),
+        (["enqueue", "ok", "--then", "oky"], "then[0]: unknown handler 'oky'; registered: "),
         (["enqueue"], "Missing argument 'HANDLER' (see: python -m supervisor enqueue --help)"),
         (["enqueue", "ok", "--on-end", "ok"], "--on-end goes with --batch"),
         (["enqueue", "ok", "--batch", "nix.jsonl"], "--batch: nix.jsonl cannot be read: No such file or directory"),

@@ -12,6 +12,7 @@ from pymongo.errors import OperationFailure
 
 from supervisor import AsyncQueue, Queue
 from supervisor.client.documents import id_text
+from supervisor.client.operations import AT_A_BREATH
 from supervisor.core.job import Status
 from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UnknownHandlerError, UsageError
 from supervisor.registry import HandlerSpec, Registry
@@ -202,6 +203,36 @@ async def test_one_wrong_payload_among_many_is_named_and_nothing_is_inserted(que
         await queue.enqueue_many("count", [{"path": "a"}], unique_key="k")
     assert await jobs.count_documents({}) == 0
     assert await queue.enqueue_many("count", []) == []
+
+
+@pytest.mark.parametrize("way", ["many", "batch"])
+async def test_an_event_loop_has_its_turns_while_many_are_checked(mongo_uri, prepared_name, registry, way):
+    """The last one is wrong, so nothing is sent: all that goes on meanwhile is the checking."""
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    payloads = [{"path": "a"}] * (10 * AT_A_BREATH) + [{"wrong": 1}]
+    async with AsyncMongoClient(mongo_uri) as client:
+        queue = AsyncQueue(client, prepared_name, registry=registry)
+        running = asyncio.create_task(others())
+        batch = [{"handler": "count", "payload": each} for each in payloads]
+        enqueued = queue.enqueue_many("count", payloads) if way == "many" else queue.enqueue_batch(batch)
+        with pytest.raises(PayloadError, match=rf"\[{10 * AT_A_BREATH}\]"):
+            await enqueued
+        running.cancel()
+    assert turns >= 10
+
+
+async def test_a_job_may_say_that_it_is_pending_as_documents_do(queue, jobs):
+    await queue.enqueue_batch([{"handler": "sum", "status": "pending", "then": [{"handler": "sum", "payload": {}}]}])
+    assert [job["status"] async for job in jobs.find()] == ["pending"]
+    with pytest.raises(UsageError, match="status: no such field"):
+        await queue.enqueue_batch([{"handler": "sum", "status": "completed"}])
 
 
 async def test_the_files_of_many_belong_to_their_jobs(queue, database):

@@ -176,7 +176,7 @@ async def test_an_unknown_id_is_404(client, queue):
         ({"handler": "sum", "payload": {"$oid": "x"}}, "payload", "is no Extended JSON"),
         ({"handler": "sum", "__proto__": {}}, "__proto__", "Extra inputs"),
         ({"handler": "sum", "lease": {}}, "lease", "Extra inputs"),
-        ({"handler": "sum", "status": "completed"}, "status", "Extra inputs"),
+        ({"handler": "sum", "status": "completed"}, "status", "should be 'pending'"),
         ({"handler": "sum", "job_id": {"$gt": ""}}, "job_id", "must be a string of at most 200"),
         ({"handler": "sum", "batch_id": {"$gt": ""}}, "batch_id", "string"),
         ({"handler": "sum", "unique_key": {"$gt": ""}}, "unique_key", "string"),
@@ -185,7 +185,8 @@ async def test_an_unknown_id_is_404(client, queue):
         ({"handler": "sum", "run_at": 5}, "run_at", "must be a time as a string"),
         ({"handler": "sum", "run_at": "soon"}, "run_at", "datetime"),
         ({"handler": "sum", "timeout_s": 0}, "timeout_s", "greater than"),
-        ({"handler": "sum", "then": [{"handler": "nope"}]}, "handler", "unknown handler 'nope'"),
+        ({"handler": "sum", "then": [{"handler": "nope"}]}, "then[0]", "then[0]: unknown handler 'nope'"),
+        ([{"handler": "sum"}], "body", "body: must be an object, sent as application/json"),
         ({"handler": "sum", "then": [{"payload": {}}]}, "then.0.handler", "Field required"),
         ({"handler": "sum", "job_id": 2**70}, "_id", "cannot be stored"),
         ({"handler": "sum", "payload": {"n": 2**70}}, "payload", "cannot be stored"),
@@ -306,11 +307,28 @@ async def test_a_batch_with_a_mistake_is_422_and_nothing_of_it_is_stored(client,
         ({"jobs": [good, {"handler": "nope"}]}, "jobs[1]", "unknown handler"),
         ({"jobs": [good, {"handler": "count"}]}, "jobs[1]", "path: Field required"),
         ({"jobs": [good, {"handler": "sum", "lease": 1}]}, "jobs.1.lease", "Extra inputs"),
+        ({"jobs": [good, 7]}, "jobs.1", "must be"),
         ({"jobs": [good], "on_end": {"handler": "nope"}}, "on_end", "unknown handler"),
     ):
         problem = check_problem(await client.post("/batches", json=body), 422, reason)
         assert problem["errors"][0]["field"] == field
     assert await stored(database) == {}
+
+
+async def test_a_body_that_is_no_json_is_named(client, database):
+    for content, kind, reason in (
+        (b'{"handler": ', "application/json", "body: is not JSON: Expecting value, at character 12"),
+        (b'{"handler": "sum"}', "text/plain", "body: must be an object, sent as application/json"),
+    ):
+        check_problem(await client.post("/jobs", content=content, headers={"Content-Type": kind}), 422, reason)
+    assert await stored(database) == {}
+
+
+async def test_a_job_may_be_posted_as_the_document_that_it_becomes(client, jobs):
+    body = {"handler": "count", "payload": {"path": "a"}, "status": "pending"}
+    assert (await client.post("/jobs", json=body)).status_code == 202
+    assert (await client.post("/batches", json={"jobs": [body]})).status_code == 202
+    assert await jobs.count_documents({"status": "pending"}) == 2
 
 
 async def test_a_batch_of_plain_documents_and_one_with_an_id_of_its_own(client, jobs):
