@@ -24,7 +24,7 @@ from supervisor.client.calls import Call, Carrier, InTurn, Seen, Sleep, Steps, a
 from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters
 from supervisor.client.operations import Handler, Operations, Payload
-from supervisor.client.waiting import AsyncAlarm, until_ended
+from supervisor.client.waiting import AsyncAlarm, places_for_streams, until_ended
 from supervisor.codec import TOLERANT
 from supervisor.core import files
 from supervisor.core.batch import Batch
@@ -61,6 +61,7 @@ class AsyncQueue:
         )
         self._files = AsyncGridFSBucket(self._database, bucket_name=BUCKET)
         self._operations = Operations(collection, registry, payload_kb)
+        self._streams = places_for_streams(client)
 
     @property
     def registry(self) -> Registry | None:
@@ -200,7 +201,7 @@ class AsyncQueue:
         If `small`, it is as a listing has it. Raises JobNotFoundError (also for a job that is deleted meanwhile),
         TimeoutError after `timeout_s` seconds. A database that does not answer for a while is waited for.
         """
-        async with AsyncAlarm(self._database[self._operations.jobs], job_id) as alarm:
+        async with AsyncAlarm(self._database[self._operations.jobs], job_id, self._streams) as alarm:
             carrier = Carrier(until_ended(job_id, lambda: self._operations.get(job_id, small=small), timeout_s))
             while (wanted := carrier.wanted) is not None:
                 match wanted:

@@ -30,7 +30,7 @@ from supervisor.client.calls import Steps, carry_out
 from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters
 from supervisor.client.operations import Handler, Operations, Payload
-from supervisor.client.waiting import Alarm, until_ended
+from supervisor.client.waiting import Alarm, places_for_streams, until_ended
 from supervisor.codec import TOLERANT
 from supervisor.core import files
 from supervisor.core.batch import Batch
@@ -69,6 +69,7 @@ class Queue:
         self._jobs = self._database[collection]
         self._files = GridFSBucket(self._database, bucket_name=BUCKET)
         self._operations = Operations(collection, registry, payload_kb)
+        self._streams = places_for_streams(client)
 
     @classmethod
     @contextlib.contextmanager
@@ -227,7 +228,7 @@ class Queue:
         A database that does not answer for a while is waited for.
         """
         steps = until_ended(job_id, lambda: self._operations.get(job_id), timeout_s)
-        with Alarm(self._jobs, job_id) as alarm:
+        with Alarm(self._jobs, job_id, self._streams) as alarm:
             return carry_out(self._database, steps, alarm.wait, on_change or (lambda _document: None))
 
     def result(self, job: Mapping[str, Any]) -> Document | None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -376,12 +377,43 @@ async def test_events_tell_status_and_progress_until_the_end(client, queue, data
     assert again.status_code == 204
 
 
-async def test_a_client_that_leaves_ends_the_stream_and_its_change_stream(client, queue, database):
-    async def open_streams():
-        running = [{"$currentOp": {"idleCursors": True}}, {"$match": {"ns": f"{database.name}.jobs"}}]
-        found = await (await database.client.admin.aggregate(running)).to_list()
-        return [operation for operation in found if "$changeStream" in str(operation)]
+@pytest.fixture
+def open_streams(database):
+    """Return the change streams of the jobs that the server knows."""
 
+    async def found():
+        running = [{"$currentOp": {"idleCursors": True}}, {"$match": {"ns": f"{database.name}.jobs"}}]
+        operations = await (await database.client.admin.aggregate(running)).to_list()
+        # a stream that is being asked is there twice: as its cursor and as the question
+        return {each["cursor"]["cursorId"] for each in operations if "$changeStream" in str(each) and "cursor" in each}
+
+    return found
+
+
+async def test_many_that_follow_leave_half_of_the_connections_to_others(mongo_uri, database, jobs, open_streams):
+    async with AsyncMongoClient(mongo_uri, tz_aware=True, maxPoolSize=4) as client:
+        queue = AsyncQueue(client, database.name)
+        ids = [await queue.enqueue("sum", {}) for _ in range(12)]
+        seen = Counter()
+
+        async def follow_one(job_id):
+            async for job in queue.follow(job_id):
+                seen[job["status"]] += 1
+
+        async with asyncio.TaskGroup() as followers:
+            for job_id in ids:
+                followers.create_task(follow_one(job_id))
+            await until_async(lambda: seen["pending"] == 12, 30)
+            assert len(await open_streams()) == 2
+            await jobs.update_many({}, {"$set": {"status": "completed"}})
+        assert seen["completed"] == 12
+        assert await open_streams() == set()
+        later = asyncio.create_task(follow_one(await queue.enqueue("sum", {})))
+        await until_async(open_streams, 30, "a stream for one that comes when all have left")
+        later.cancel()
+
+
+async def test_a_client_that_leaves_ends_the_stream_and_its_change_stream(client, queue, open_streams):
     job_id = await queue.enqueue("sum", {})
     async with client.stream("GET", f"/jobs/{job_id}/events") as answer:
         lines = answer.aiter_lines()
