@@ -117,8 +117,8 @@ async def _supervise(
 @contextlib.asynccontextmanager
 async def engine_of_application(
     loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, *, data_dir: Path | None = None
-) -> AsyncIterator[Engine]:
-    """Build an engine in a process that belongs to somebody else; run it to its end within the block.
+) -> AsyncIterator[tuple[Engine, str]]:
+    """Build an engine in a process that belongs to somebody else, with its database's URI; run it within the block.
 
     No signal handlers, no change of the environment or of logging, no end of the process. Raises SupervisorError.
     """
@@ -135,7 +135,7 @@ async def engine_of_application(
             engine = await build(loaded, database, workers, outlets)
             if loaded.path is not None:
                 engine.watcher = ConfigWatcher(loaded, engine.on_config, environ, overrides)
-            yield engine
+            yield engine, uri
 
 
 def _modules_of_handlers() -> tuple[str, ...]:

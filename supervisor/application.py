@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 import structlog
@@ -22,6 +25,8 @@ log = structlog.get_logger("supervisor")
 
 class Supervisor:
     """Claims and runs jobs while the block lasts; at its end it drains, as a supervisor does at TERM.
+
+    A TERM or INT that comes while it drains skips the wait, beside whatever the application does then.
 
         @asynccontextmanager
         async def lifespan(app: FastAPI):
@@ -43,6 +48,17 @@ class Supervisor:
         self._overrides = Overrides(tables=tables)
         self._around = AsyncExitStack()
         self._life: asyncio.Task[None] | None = None
+        self._uri: str | None = None
+
+    @property
+    def mongo_uri(self) -> str:
+        """The connection string of its database, for a client of the application's own; also of the embedded one.
+
+        Within the block; close that client before its end. Raises UsageError before the block.
+        """
+        if self._uri is None:
+            raise UsageError("mongo_uri: this Supervisor has not been entered: async with Supervisor(…) as supervisor")
+        return self._uri
 
     @property
     def is_running(self) -> bool:
@@ -61,7 +77,7 @@ class Supervisor:
         loaded, environ = load(self._path, os.environ, self._overrides), dict(os.environ)
         async with AsyncExitStack() as around:
             surroundings = app.engine_of_application(loaded, environ, self._overrides, data_dir=self._data_dir)
-            engine = await around.enter_async_context(surroundings)
+            engine, self._uri = await around.enter_async_context(surroundings)
             self._life = asyncio.create_task(engine.run(), name="supervisor")
             around.push_async_callback(_end, engine, self._life)
             await _until_running(engine, self._life)
@@ -92,14 +108,43 @@ async def _end(engine: Engine, life: asyncio.Task[None]) -> None:
     """Drain; when we are cancelled meanwhile, without waiting for the running jobs."""
     engine.stop()
     cancelled = False
-    while not life.done():
-        try:
-            await asyncio.wait({life})
-        except asyncio.CancelledError:
-            cancelled = True
-            engine.stop()
+    with _heard_beside(engine.stop, asyncio.get_running_loop()):
+        while not life.done():
+            try:
+                await asyncio.wait({life})
+            except asyncio.CancelledError:
+                cancelled = True
+                engine.stop()
     if cancelled:
         raise asyncio.CancelledError
+
+
+@contextlib.contextmanager
+def _heard_beside(hurry: Callable[[], None], loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Call `hurry` at each TERM and INT within the block, besides the handlers that the application has for them.
+
+    uvicorn only notes a second Ctrl-C while the lifespan ends, and goes on waiting for it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    theirs = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hurry)
+        handler = theirs[signal.Signals(number)]
+        assert callable(handler)
+        handler(number, frame)
+
+    heard = [number for number, handler in theirs.items() if callable(handler)]
+    for number in heard:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        for number in heard:
+            if signal.getsignal(number) is hear:  # else somebody has taken it over meanwhile
+                signal.signal(number, theirs[number])
 
 
 def _say_failed(life: asyncio.Task[None]) -> None:

@@ -130,6 +130,32 @@ def test_the_end_of_the_application_drains(start: StartApplication, jobs: Jobs, 
     assert jobs.collection.database["supervisors"].count_documents({}) == 0
 
 
+def test_a_second_signal_hurries_the_end_of_the_application(
+    start: StartApplication, jobs: Jobs, tmp_path: Path
+) -> None:
+    application = start(shutdown={"drain_s": 600})
+    job_id = jobs.insert("c_waits", {"until": str(tmp_path / "never")})
+    jobs.wait(job_id, "processing")
+    application.process.send_signal(signal.SIGINT)
+    until(lambda: application.said("supervisor.draining"), 30, "it to drain")
+    application.process.send_signal(signal.SIGINT)
+    application.process.wait(60)
+    assert application.said("Application shutdown complete"), application.log.read_text()
+    job = jobs.get(job_id)
+    assert (job["status"], job["attempt"], job.get("lease")) == ("pending", 0, None)
+
+
+def test_one_process_is_an_application_with_its_supervisor_and_the_embedded_database(
+    start: StartApplication, tmp_path: Path
+) -> None:
+    application = start(environ={"MONGO": "embedded", "DATA_DIR": str(tmp_path / "data")})
+    with httpx.Client(base_url=f"http://127.0.0.1:{application.port}/api", timeout=30, trust_env=False) as client:
+        job_id = client.post("/jobs", json={"handler": "c_whoami"}).raise_for_status().json()["job_id"]
+        until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "completed", 30, "the job to be completed")
+        assert client.get(f"/jobs/{job_id}").json()["result"]["pid"] == application.process.pid
+    application.stop()
+
+
 def test_after_a_sigkill_of_the_application_its_jobs_run_elsewhere(start: StartApplication, jobs: Jobs) -> None:
     victim, other = start(), None
     ids = [jobs.insert("c_sleeps", {"seconds": 600}) for _ in range(10)]

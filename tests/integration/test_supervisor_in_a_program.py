@@ -196,8 +196,11 @@ async def test_a_standalone_is_refused_and_nothing_is_left_behind(tmp_path: Path
 async def test_one_supervisor_is_entered_once_at_a_time(mongo_uri: str, database_name: str) -> None:
     supervisor = Supervisor(mongo={"uri": mongo_uri, "database": database_name}, pool={"workers": 0, "modules": []})
     assert not supervisor.is_running
+    with pytest.raises(UsageError, match="mongo_uri: this Supervisor has not been entered"):
+        _ = supervisor.mongo_uri
     async with supervisor:
         assert supervisor.is_running
+        assert supervisor.mongo_uri == mongo_uri
         with pytest.raises(UsageError, match="running already"):
             await supervisor.__aenter__()
         assert supervisor.is_running
