@@ -111,7 +111,9 @@ class Dispatcher:
         finally:
             for place in places:
                 self._executor.release(place)
-        return bool(claims) and not self._claims.exhausted
+        more = bool(claims) and not self._claims.exhausted
+        self._services.recorder.note_backlog(self, more)
+        return more
 
     async def _next_jobs(self, places: Sequence[Place]) -> list[Claim]:
         settings = self._live.settings
@@ -125,7 +127,7 @@ class Dispatcher:
                     lease_s=settings.lease.seconds,
                     payload_kb=settings.limits.payload_kb,
                     fleet=self._fleet_limits(room),
-                    expected_s=self._executor.pace.expected_s,
+                    expected=self._executor.pace.expected,
                 )
         except PyMongoError as error:
             if not self._failing:
@@ -134,6 +136,8 @@ class Dispatcher:
             self._live.outage.failed(error)
             await asyncio.sleep(_RETRY_S)
             return []
+        if claims:
+            self._executor.pace.note_claim(boot_time_s() - self._sent_at)
         if (wait_s := self._claims.opens_in_s) is not None:
             self._wakeup.ring_in(wait_s)
         if claims:  # else perhaps nothing was asked

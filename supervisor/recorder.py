@@ -1,12 +1,15 @@
 """Recording outcomes: everything that is ready goes out together.
 
 While one write is under way the next outcomes gather, and where many end, for a moment after it: a write costs some
-milliseconds of CPU, however few it records. A lone outcome is written at once.
+milliseconds of CPU, however few it records. A lone outcome is written at once. The moment is longer while jobs are in
+line for a place: whoever waits for one of them waits for that, and what a write costs makes them all wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 
 from supervisor.store.patience import until_answered
@@ -14,7 +17,8 @@ from supervisor.store.records import Ended
 from supervisor.store.results import ResultRefusedError, ResultStore
 
 PACE_S = 0.04
-"""From the beginning of a write to that of the next, in seconds. A lone outcome waits for nothing."""
+BACKLOG_PACE_S = 0.15
+"""From the beginning of a write to that of the next, in seconds, without and with jobs in line."""
 
 Answer = bool | ResultRefusedError
 
@@ -26,7 +30,10 @@ class Recorder:
         self._store = store
         self._waiting: list[tuple[Ended, asyncio.Future[Answer]]] = []
         self._something = asyncio.Event()
-        self._next_at = 0.0
+        self._written_at = -math.inf
+        self._backlogs: set[object] = set()
+        self._no_backlog = asyncio.Event()
+        self._no_backlog.set()
 
     async def record(self, ended: Ended) -> Answer:
         """Write one transition; returns as `ResultStore.apply` does for it. Waits as long as the database does not
@@ -37,12 +44,20 @@ class Recorder:
         self._something.set()
         return await answer
 
+    def note_backlog(self, whose: object, waits: bool) -> None:
+        """Take in whether jobs are in line that one of those who claim has no place for."""
+        (self._backlogs.add if waits else self._backlogs.discard)(whose)
+        (self._no_backlog.clear if self._backlogs else self._no_backlog.set)()
+
     async def run(self) -> None:
         """Write what is handed over, until cancelled."""
         while True:
             await self._something.wait()
-            await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
-            self._next_at = time.monotonic() + PACE_S
+            await asyncio.sleep(self._written_at + PACE_S - time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._written_at + BACKLOG_PACE_S - time.monotonic()):
+                    await self._no_backlog.wait()
+            self._written_at = time.monotonic()
             self._something.clear()
             group, self._waiting = self._waiting, []
             if group:

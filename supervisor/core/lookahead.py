@@ -9,42 +9,94 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 SHORT_S = 0.05
-"""A handler whose jobs run longer than this measures long: some claims' round trips."""
-AHEAD_S = 0.1
-"""How much work may wait in a slot, by what its jobs are expected to take."""
+"""A handler whose jobs run no longer measures short."""
+CLAIMS, LONGEST_S = 4, 0.2
+"""Where a claim takes long, as on a busy machine, jobs of so many claims' length are short too, within a bound."""
+AHEAD_S, DRY = 0.2, 0.25
+"""How much work may wait in a slot, by what its jobs are expected to take; and how much of that is left when others are
+claimed: not each by itself.
+"""
+SLOW_S = 0.1
+"""A job that has run for so long, or as long as two short ones, was not short after all: what waits behind it is given
+back.
+"""
 MOST_AHEAD = 128
 """Jobs that may wait in a slot, however short they are."""
 SAMPLES, ENOUGH = 32, 8
 """The newest run times that are remembered of a handler, and how many it takes to know it."""
+_FADES = 0.8
+
+
+@dataclass(frozen=True)
+class Expected:
+    """For how long a job keeps others waiting, in seconds, and after how many it is one that turned slow.
+
+    Infinity stands for a job that is not known to be short.
+    """
+
+    seconds: float = math.inf
+    slow_s: float = SLOW_S
+
+    @property
+    def is_short(self) -> bool:
+        """Whether others may be claimed while it still runs."""
+        return math.isfinite(self.seconds)
+
+
+UNKNOWN = Expected()
 
 
 class Pace:
-    """How long jobs take, by handler, from those that have ended."""
+    """How long jobs take, by handler, from those that have ended; and how long claims take."""
 
     def __init__(self) -> None:
         self._newest: dict[str, deque[float]] = {}
-        self._expected: dict[str, float] = {}
+        self._expected: dict[str, Expected] = {}
+        self._claim_s = 0.0
 
     def note(self, handler: str, run_s: float) -> None:
         """Take in a run time in seconds."""
         self._newest.setdefault(handler, deque(maxlen=SAMPLES)).append(run_s)
         self._expected.pop(handler, None)
 
-    def expected_s(self, handler: str) -> float:
-        """Return what a job of `handler` takes: three of four were no longer. Infinity where too few are known."""
-        if handler not in self._expected:
-            newest = sorted(self._newest.get(handler, ()))
-            known = len(newest) >= ENOUGH
-            self._expected[handler] = newest[(3 * len(newest)) // 4] if known else math.inf
-        return self._expected[handler]
+    def note_claim(self, seconds: float) -> None:
+        """Take in how long a claim took that found jobs."""
+        self._claim_s = seconds if not self._claim_s else _FADES * self._claim_s + (1 - _FADES) * seconds
+        self._expected.clear()
+
+    @property
+    def short_s(self) -> float:
+        """How long a short job takes at most."""
+        return max(SHORT_S, min(LONGEST_S, CLAIMS * self._claim_s))
+
+    @property
+    def slow_s(self) -> float:
+        """After how long a job has turned slow."""
+        return max(SLOW_S, 2 * self.short_s)
+
+    def expected(self, handler: str) -> Expected:
+        """Return what is known of a job of `handler`.
+
+        It is short if three of four were. Then it is the mean that counts, of which one that turns slow is but a part:
+        what waits behind it is given back.
+        """
+        if (known := self._expected.get(handler)) is None:
+            known = self._expected[handler] = self._measured(self._newest.get(handler, ()))
+        return known
+
+    def _measured(self, newest: Collection[float]) -> Expected:
+        slow_s = self.slow_s
+        if len(newest) < ENOUGH or sorted(newest)[(3 * len(newest)) // 4] > self.short_s:
+            return Expected(slow_s=slow_s)
+        return Expected(sum(min(run_s, slow_s) for run_s in newest) / len(newest), slow_s)
 
     def shortest_s(self) -> float:
-        """Return what jobs of the quickest handler take; infinity where none is known."""
-        return min(map(self.expected_s, self._newest), default=math.inf)
+        """Return what jobs of the quickest handler take; infinity where none is known to be short."""
+        return min((self.expected(handler).seconds for handler in self._newest), default=math.inf)
 
 
 @dataclass(frozen=True)
@@ -63,11 +115,11 @@ class Place:
 
 def most_ahead(shortest_s: float) -> int:
     """Return how many jobs may wait in a slot where the quickest handler's take `shortest_s` seconds."""
-    return max(1, min(MOST_AHEAD, int(AHEAD_S / max(shortest_s, 1e-6)))) if shortest_s <= SHORT_S else 0
+    return max(1, min(MOST_AHEAD, int(AHEAD_S / max(shortest_s, 1e-6)))) if math.isfinite(shortest_s) else 0
 
 
 def deal(takes_s: Sequence[float], places: Sequence[Place]) -> list[Place]:
-    """Return the places of the first jobs of a queue, of which each is expected to take so many seconds.
+    """Return the places of the first jobs of a queue, of which each is expected to take so many seconds, or for ever.
 
     A free place takes one job of any kind; then come short ones, each where the least work waits. The first job that
     finds no place ends it, and all behind it wait too: else short ones could keep every slot busy, and it out.
@@ -82,7 +134,7 @@ def deal(takes_s: Sequence[float], places: Sequence[Place]) -> list[Place]:
             place = free.popleft()
         else:
             open_slots = [slot for slot in left if left[slot] > 0 and ahead_s[slot] > 0]
-            if seconds > SHORT_S or not open_slots:
+            if seconds == math.inf or not open_slots:
                 break
             place = by_slot[max(open_slots, key=ahead_s.__getitem__)]
         left[place.slot] -= 1

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from supervisor.core.lookahead import UNKNOWN, Expected
 from supervisor.core.outcome import (
     AnyOutcome,
     Cancelled,
@@ -82,7 +83,7 @@ class Attempt:
     """When its place got it, in seconds, as `sent_at` and `begun_at` tell of its worker."""
     number: int = 0
     """Names it among the jobs of its worker."""
-    expected_s: float = math.inf
+    expected: Expected = UNKNOWN
     """What jobs of its handler take, as far as is known."""
     ended: asyncio.Future[AnyOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     sent_at: float | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from supervisor import process_tree
-from supervisor.core.lookahead import AHEAD_S, Place
+from supervisor.core.lookahead import AHEAD_S, DRY, Place
 from supervisor.core.slots import SlotState
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.report import SlotReport
@@ -71,7 +71,7 @@ class Entry:
     def runs_dry(self, most_ahead: int) -> bool:
         """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""
         place = self.place(most_ahead) if most_ahead else None
-        return place is not None and place.most >= most_ahead / 2 and place.ahead_s >= AHEAD_S / 2
+        return place is not None and place.most >= most_ahead / 2 and place.ahead_s > AHEAD_S * (1 - DRY)
 
     def judge(self) -> None:
         """After a job: see whether its worker has served long enough, for a reason worth telling."""

@@ -138,7 +138,7 @@ class WorkerPool:
         entry.jobs += 1
         if entry.state is not SlotState.BUSY:
             entry.enter(SlotState.BUSY)
-        ended = entry.slot.run(call, listener, self.pace.expected_s(call.handler), self.limits)
+        ended = entry.slot.run(call, listener, self.pace.expected(call.handler), self.limits)
         return self._finish(entry, call, ended)
 
     async def _finish(self, entry: Entry, call: Call, ended: Awaitable[AnyOutcome]) -> AnyOutcome:

@@ -70,7 +70,7 @@ class JobQueue:
     def behind(self) -> tuple[int, float]:
         """Return how many jobs there are behind the first, and what they are expected to take, in seconds."""
         behind = islice(self._jobs, 1, None)
-        return max(0, len(self._jobs) - 1), sum(attempt.expected_s for attempt in behind)
+        return max(0, len(self._jobs) - 1), sum(attempt.expected.seconds for attempt in behind)
 
     def of(self, listener: JobListener) -> Attempt | None:
         """Return the job that was given with `listener`."""

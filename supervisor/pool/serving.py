@@ -22,7 +22,7 @@ import structlog
 
 from supervisor import process_tree
 from supervisor.codec import TOLERANT
-from supervisor.core.lookahead import AHEAD_S, SHORT_S
+from supervisor.core.lookahead import Expected
 from supervisor.core.outcome import AnyOutcome
 from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
 from supervisor.pool.alarm import Alarm
@@ -89,11 +89,11 @@ class Serving:
             return False
         head = self.jobs.head
         ran_s = time.monotonic() - head.begun_at if head and head.begun_at else 0.0
-        return head is None or (head.expected_s <= SHORT_S and ran_s < SHORT_S)
+        return head is None or (head.expected.is_short and ran_s < head.expected.slow_s / 2)
 
-    def give(self, call: Call, listener: JobListener, expected_s: float) -> asyncio.Future[AnyOutcome]:
+    def give(self, call: Call, listener: JobListener, expected: Expected) -> asyncio.Future[AnyOutcome]:
         """Give the worker a job, behind those that it has; the future tells how it ended, and never raises."""
-        attempt = Attempt(call, listener, time.monotonic(), next(self._numbers), expected_s)
+        attempt = Attempt(call, listener, time.monotonic(), next(self._numbers), expected)
         if not self.jobs:
             self._traces.clear()
             self._sampler.start(self.worker.pid)
@@ -293,7 +293,7 @@ class Serving:
             return math.inf
         if head.begun_at is None:
             return head.sent_at + BEGIN_TIMEOUT_S
-        slow_at = head.begun_at + AHEAD_S if len(self.jobs) > 1 else math.inf
+        slow_at = head.begun_at + head.expected.slow_s if len(self.jobs) > 1 else math.inf
         return slow_at if head.ordered else min(slow_at, head.begun_at + head.call.timeout_s)
 
     def _on_due(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from supervisor.core.lookahead import Expected
 from supervisor.core.outcome import AnyOutcome
 from supervisor.pool.attempt import JobListener, StopReason, unbegun
 from supervisor.pool.files import SlotFiles
@@ -128,7 +129,7 @@ class WorkerSlot:
         self._files.remove()
 
     def run(
-        self, call: Call, listener: JobListener, expected_s: float, limits: PoolLimits
+        self, call: Call, listener: JobListener, expected: Expected, limits: PoolLimits
     ) -> asyncio.Future[AnyOutcome]:
         """Give the slot a job, behind those that it has; the future tells how it ended, whatever happens."""
         if self._serving is None:
@@ -136,7 +137,7 @@ class WorkerSlot:
             nowhere.set_result(unbegun("its worker had gone"))
             return nowhere
         self._serving.limit(limits)
-        return self._serving.give(call, listener, expected_s)
+        return self._serving.give(call, listener, expected)
 
     def stop(self, reason: StopReason, listener: JobListener) -> None:
         """Order the job that was given with `listener` to stop; by now the slot may run another one."""

@@ -27,7 +27,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError, Write
 from supervisor.codec import RAW
 from supervisor.core.gate import FleetLimits
 from supervisor.core.job import Status
-from supervisor.core.lookahead import Place, deal
+from supervisor.core.lookahead import UNKNOWN, Expected, Place, deal
 from supervisor.store.candidates import Candidates, set_aside
 from supervisor.store.gates import Gate, GateStore
 from supervisor.store.patience import first_line
@@ -47,8 +47,8 @@ _PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 1160
 """Codes of errors that say nothing of the document: a conflict of writes, a lack of time, a change of the primary."""
 
 
-def _unknown(_handler: str) -> float:
-    return math.inf
+def _unknown(_handler: str) -> Expected:
+    return UNKNOWN
 
 
 class ClaimStore:
@@ -73,11 +73,11 @@ class ClaimStore:
         lease_s: float,
         payload_kb: int,
         fleet: Mapping[str, FleetLimits] = _NO_LIMITS,
-        expected_s: Callable[[str], float] = _unknown,
+        expected: Callable[[str], Expected] = _unknown,
     ) -> list[Claim]:
         """Take the next due jobs, as many as find a place and at most `room[handler]` of each handler.
 
-        `fleet` has those of the same handlers with limits across machines. `expected_s` tells how long jobs of a
+        `fleet` has those of the same handlers with limits across machines. `expected` tells how long jobs of a
         handler take: short ones may be put where others still run. Returns the jobs in order, possibly none.
         Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
@@ -92,7 +92,7 @@ class ClaimStore:
         most = sum(place.most for place in places)
         candidates = await self._candidates.find(may_run, most + spare, payload_kb, full)
         within = _within(room, gates, candidates)
-        dealt = deal([_takes_s(each, gates, expected_s) for each in within], places)
+        dealt = deal([_takes_s(each, gates, expected) for each in within], places)
         admitted = await self._admit(within[: len(dealt)], gates)
         if not admitted:
             return []
@@ -183,10 +183,10 @@ class ClaimStore:
         return [take.claim(by_id.get(as_stored(take.job.id))) for take in wanted]
 
 
-def _takes_s(document: Document, gates: Mapping[str, Gate], expected_s: Callable[[str], float]) -> float:
+def _takes_s(document: Document, gates: Mapping[str, Gate], expected: Callable[[str], Expected]) -> float:
     """Return how long a job is expected to take, if it may be claimed ahead: small, and under no fleet's limit."""
     ahead = document["handler"] not in gates and document["_payload_bytes"] <= SMALL_PAYLOAD_BYTES
-    return expected_s(document["handler"]) if ahead else math.inf
+    return expected(document["handler"]).seconds if ahead else math.inf
 
 
 def _within(room: Mapping[str, int], gates: Mapping[str, Gate], documents: Sequence[Document]) -> list[Document]:
