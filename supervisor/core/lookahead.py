@@ -65,7 +65,8 @@ class Pace:
 
     def note_claim(self, seconds: float) -> None:
         """Take in how long a claim took that found jobs."""
-        self._claim_s = seconds if not self._claim_s else _FADES * self._claim_s + (1 - _FADES) * seconds
+        seconds = min(seconds, LONGEST_S)  # the database may have been away
+        self._claim_s = _FADES * self._claim_s + (1 - _FADES) * seconds if self._claim_s else seconds
         self._expected.clear()
 
     @property

@@ -62,21 +62,23 @@ class Entry:
         free = self.is_free
         if not free and (self.promised or not self.slot.takes_more or self.is_spent):
             return None
-        waiting, waiting_s = self.slot.waiting
-        room = min(most_ahead - waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
+        waiting_s = self.slot.waiting_s
+        room = min(most_ahead - self.slot.waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
         if not free and (room <= 0 or waiting_s >= AHEAD_S):
             return None
         return Place(self.slot.index, self.slot.pid, free, max(1, room), AHEAD_S - waiting_s)
 
     def runs_dry(self, most_ahead: int) -> bool:
         """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""
-        place = self.place(most_ahead) if most_ahead else None
+        if not most_ahead or self.slot.waiting > most_ahead / 2:  # most often; it is asked after each job
+            return False
+        place = self.place(most_ahead)
         return place is not None and place.most >= most_ahead / 2 and place.ahead_s > AHEAD_S * (1 - DRY)
 
     def judge(self) -> None:
         """After a job: see whether its worker has served long enough, for a reason worth telling."""
         slot = self.slot
-        self.lifetime.look(slot.jobs_done, lambda: process_tree.footprint(slot.pid))
+        self.lifetime.look(slot.jobs_done, time.monotonic(), lambda: process_tree.footprint(slot.pid))
         if self.worn is None and (reason := slot.worn or self.lifetime.outgrown):
             self.worn = reason
             slot.give_back_ahead()  # a fresh worker takes them

@@ -6,6 +6,7 @@ the clean fork server, so a new one has nothing of what the old one had gathered
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from supervisor.process_tree import Footprint
@@ -13,7 +14,8 @@ from supervisor.process_tree import Footprint
 UNLIMITED = 2**31
 SETTLED_AFTER_JOBS = 10
 """Until then a worker may load what its handlers need; what it gathers later is growth."""
-LOOK_EVERY_JOBS = 5
+LOOK_EVERY_JOBS, LOOK_EVERY_S = 5, 0.1
+"""Both must have gone by: a look costs as much as a very short job."""
 MOST_DESCRIPTORS, MOST_THREADS = 200, 50
 """Growth of open descriptors and threads that is no cache any more."""
 
@@ -27,8 +29,8 @@ class Lifetime:
         self._most_mb = 0.0
         self.limit(max_jobs, max_growth_mb)
         self._settled: Footprint | None = None
-        self._looked_after = 0
-        """After how many jobs it was looked at."""
+        self._looked_after, self._looked_at = 0, -math.inf
+        """After how many jobs it was looked at last, and when."""
         self.outgrown: str | None = None
         """What it has gathered too much of, in words."""
 
@@ -37,11 +39,15 @@ class Lifetime:
         self._most_jobs = max(1, round(max_jobs * self._jitter)) if max_jobs else 0
         self._most_mb = max_growth_mb * self._jitter
 
-    def look(self, jobs_done: int, footprint: Callable[[], Footprint | None]) -> None:
-        """Look at the worker after its job number `jobs_done`, now and then; many may end between two looks."""
+    def look(self, jobs_done: int, at_s: float, footprint: Callable[[], Footprint | None]) -> None:
+        """Look at the worker after its job number `jobs_done`, at the time `at_s`, now and then; many may end between
+        two looks.
+        """
         if jobs_done < max(SETTLED_AFTER_JOBS, self._looked_after + LOOK_EVERY_JOBS):
             return
-        self._looked_after = jobs_done
+        if at_s < self._looked_at + LOOK_EVERY_S:
+            return
+        self._looked_after, self._looked_at = jobs_done, at_s
         now = footprint()
         if now is not None:
             self._settled = self._settled or now

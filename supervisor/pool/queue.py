@@ -67,10 +67,9 @@ class JobQueue:
         """How many are with the worker."""
         return self._sent
 
-    def behind(self) -> tuple[int, float]:
-        """Return how many jobs there are behind the first, and what they are expected to take, in seconds."""
-        behind = islice(self._jobs, 1, None)
-        return max(0, len(self._jobs) - 1), sum(attempt.expected.seconds for attempt in behind)
+    def behind_s(self) -> float:
+        """Return what the jobs behind the first are expected to take, in seconds."""
+        return sum(attempt.expected.seconds for attempt in islice(self._jobs, 1, None))
 
     def of(self, listener: JobListener) -> Attempt | None:
         """Return the job that was given with `listener`."""

@@ -94,9 +94,14 @@ class WorkerSlot:
         return self._serving is not None and self._serving.takes_more and self._files.output.size < MOST_OUTPUT_BYTES
 
     @property
-    def waiting(self) -> tuple[int, float]:
-        """How many jobs wait behind the one that runs, and what they are expected to take, in seconds."""
-        return self._serving.jobs.behind() if self._serving else (0, 0.0)
+    def waiting(self) -> int:
+        """How many jobs wait behind the one that runs."""
+        return max(0, len(self._serving.jobs) - 1) if self._serving else 0
+
+    @property
+    def waiting_s(self) -> float:
+        """What those are expected to take, in seconds."""
+        return self._serving.jobs.behind_s() if self._serving else 0.0
 
     async def start(self, spawning: asyncio.Lock) -> dict[str, Any]:
         """Start a worker and return its greeting. Raises WorkerStartError.

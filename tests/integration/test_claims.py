@@ -11,7 +11,7 @@ from bson.datetime_ms import DatetimeMS
 from pymongo.errors import PyMongoError
 
 from supervisor.core.gate import FleetLimits
-from supervisor.core.lookahead import Place
+from supervisor.core.lookahead import Expected, Place
 from supervisor.store.claims import SMALL_PAYLOAD_BYTES, ClaimStore
 from supervisor.store.taking import Seat
 from tests.support.failpoints import failing
@@ -647,13 +647,13 @@ async def test_a_claim_reads_few_keys_however_many_jobs_are_in_the_way(database,
 
 
 def short(_handler):
-    return 0.001
+    return Expected(0.001)
 
 
 async def ahead(store, slots=1, **options):
     """Claim for slots of which each is free and may have nine short jobs waiting besides."""
     free = [Place(slot, 1000 + slot, most=10, ahead_s=0.1) for slot in range(slots)]
-    return await store.claim(room(), free, lease_s=LEASE_S, payload_kb=1024, expected_s=short, **options)
+    return await store.claim(room(), free, lease_s=LEASE_S, payload_kb=1024, expected=short, **options)
 
 
 async def test_short_jobs_are_claimed_ahead_and_spread_over_the_slots(jobs, store):

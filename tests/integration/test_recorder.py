@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from supervisor.recorder import Recorder
+from supervisor.recorder import PACE_S, Recorder
 from tests.support.jobs import claim_some, ended, pending, returned
 
 MANY = 12
@@ -43,3 +43,22 @@ async def test_an_outcome_by_itself_is_a_write_of_its_own(database, jobs, claims
     for claim in await claim_some(claims, 3):
         assert await recorder.record(ended(claim, returned())) is True
     assert await updates(database) - before >= 3
+
+
+async def test_with_jobs_in_line_outcomes_wait_for_more_until_there_are_none(
+    database, jobs, claims, recorder, monkeypatch
+):
+    monkeypatch.setattr("supervisor.recorder.BACKLOG_PACE_S", 3600.0)
+    await jobs.insert_many([pending(_id=n) for n in range(MANY)])
+    first, *others = await claim_some(claims, MANY)
+    pool, coroutines = object(), object()
+    recorder.note_backlog(pool, True)
+    recorder.note_backlog(coroutines, False)
+    assert await recorder.record(ended(first, returned())) is True, "nothing was written just before it"
+    recording = [asyncio.create_task(recorder.record(ended(claim, returned()))) for claim in others]
+    await asyncio.wait(recording, timeout=3 * PACE_S)
+    assert not any(task.done() for task in recording)
+    before = await updates(database)
+    recorder.note_backlog(pool, False)
+    assert await asyncio.gather(*recording) == [True] * len(others)
+    assert await updates(database) - before == 1

@@ -6,10 +6,10 @@ from supervisor.pool.lifetime import LOOK_EVERY_JOBS, SETTLED_AFTER_JOBS, Lifeti
 from supervisor.process_tree import Footprint
 
 
-def served(lifetime: Lifetime, jobs: int, footprint=lambda _: Footprint(50, 10, 2)) -> int | None:
+def served(lifetime: Lifetime, jobs: int, footprint=lambda _: Footprint(50, 10, 2), job_s: float = 1.0) -> int | None:
     """Run so many jobs; return the one after which the worker was done, None if it goes on."""
     for job in range(1, jobs + 1):
-        lifetime.look(job, lambda job=job: footprint(job))
+        lifetime.look(job, job * job_s, lambda job=job: footprint(job))
         if lifetime.is_over(job):
             return job
     return None
@@ -48,6 +48,13 @@ def test_what_it_gathers_later_ends_it_and_is_named(footprint, reason):
     assert ended is not None
     assert ended % LOOK_EVERY_JOBS == 0
     assert lifetime.outgrown == reason
+
+
+def test_it_is_not_looked_at_every_few_of_its_jobs_where_those_are_very_short():
+    looks = []
+    served(Lifetime(0, 99, 1.0), 1000, lambda job: looks.append(job) or Footprint(50, 10, 2), job_s=0.001)
+    assert 9 <= len(looks) <= 11
+    assert served(Lifetime(0, 99, 1.0), 1000, lambda job: Footprint(50.0 + job, 10, 2), job_s=0.001) is not None
 
 
 def test_a_worker_that_is_gone_is_judged_by_nothing():
