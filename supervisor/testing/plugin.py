@@ -1,9 +1,9 @@
-"""The pytest plug-in: fixtures `inline_jobs`, `job_queue` and `job_supervisor`."""
+"""The pytest plug-in: fixtures `inline_jobs`, `job_queue`, `job_supervisor`, `crash_worker` and `kill_supervisor`."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +65,18 @@ def job_queue(
 def job_supervisor(job_queue: JobQueue) -> RunningSupervisor:
     """The supervisor of `job_queue`, to `start`, `stop` or `kill`."""
     return job_queue.supervisor
+
+
+@pytest.fixture(scope=_scope)
+def crash_worker(job_queue: JobQueue) -> Callable[..., None]:
+    """A fault: `crash_worker(job_id)` is SIGKILL for the worker that runs the job, once it runs."""
+    return job_queue.crash_worker
+
+
+@pytest.fixture(scope=_scope)
+def kill_supervisor(job_queue: JobQueue) -> Callable[..., None]:
+    """A fault: `kill_supervisor(job_id)` is SIGKILL for the supervisor, once it runs the job."""
+    return job_queue.kill_supervisor
 
 
 @pytest.fixture

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 
 from supervisor.client.queue import Queue
 from supervisor.core.job import ENDED, Status
+from supervisor.store import schema
 
 Document = dict[str, Any]
 READY_S = 60.0
@@ -128,24 +131,41 @@ class JobQueue(Queue):
 
         Raises TimeoutError if it does not, AssertionError if it has ended or is a coroutine, which has no worker.
         """
-        self.supervisor.start()
-        deadline = time.monotonic() + timeout_s
-        while (job := self.get(job_id)).get("status") != Status.PROCESSING:
-            if job.get("status") in ENDED:
-                raise AssertionError(f"job {job_id} is {job['status']} already; nothing runs that could crash")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"job {job_id} has not begun to run within {timeout_s:g} s")
-            time.sleep(_LOOK_EVERY_S)
+        job = self._running(job_id, timeout_s)
         if job["lease"]["slot"] < 0:
             raise AssertionError(f"job {job_id} is a coroutine; what it dies with is the supervisor: kill_supervisor()")
         for child in psutil.Process(self.supervisor.pid).children(recursive=True):
             if child.pid == job["lease"]["pid"]:  # else it has ended at this moment
                 child.kill()
 
+    def kill_supervisor(self, job_id: Any = None, timeout_s: float = 30.0) -> None:
+        """SIGKILL the supervisor, with a `job_id` once it runs that job. Its workers go with it.
+
+        `run_until_idle` starts another one. Raises TimeoutError and AssertionError as `crash_worker` does.
+        """
+        if job_id is None:
+            self.supervisor.start()
+        else:
+            self._running(job_id, timeout_s)
+        self.supervisor.kill()
+
+    def _running(self, job_id: Any, timeout_s: float) -> Document:
+        """Start the supervisor if it does not run, and return the job when that runs."""
+        self.supervisor.start()
+        deadline = time.monotonic() + timeout_s
+        while (job := self.get(job_id)).get("status") != Status.PROCESSING:
+            if job.get("status") in ENDED:
+                raise AssertionError(f"job {job_id} is {job['status']} already; nothing runs that could be killed")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"job {job_id} has not begun to run within {timeout_s:g} s")
+            time.sleep(_LOOK_EVERY_S)
+        return job
+
 
 @contextmanager
 def job_queue(uri: str, database: str, supervisor: RunningSupervisor, registry: Any) -> Iterator[JobQueue]:
     """Open a queue on a database of its own, which is dropped at the end with its supervisor stopped before."""
+    _prepare(uri, database)
     client: MongoClient[Document] = MongoClient(uri, tz_aware=True)
     with client:
         queue = JobQueue(client, database, registry=registry)
@@ -155,6 +175,17 @@ def job_queue(uri: str, database: str, supervisor: RunningSupervisor, registry: 
         finally:
             supervisor.stop()
             client.drop_database(database)
+
+
+def _prepare(uri: str, database: str) -> None:
+    """Make indexes and validator, as `init` does: without them no `unique_key` is unique, and no mistake is refused."""
+
+    async def prepare() -> None:
+        async with AsyncMongoClient[Document](uri) as client:
+            await schema.ensure(client[database], "jobs")
+
+    with ThreadPoolExecutor(1) as thread:  # this one may have an event loop, of a test that is a coroutine
+        thread.submit(lambda: asyncio.run(prepare())).result()
 
 
 def _configuration(uri: str, database: str, modules: Sequence[str], workers: int) -> str:

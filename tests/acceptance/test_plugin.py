@@ -92,6 +92,9 @@ def test_a_coroutine(inline_jobs):
 """
 
 REAL = """
+import pytest
+from supervisor.errors import JobStateError
+
 def test_jobs_run_in_real_workers(job_queue):
     done = job_queue.enqueue("count", {"text": "to be"})
     later = job_queue.enqueue("count", {"text": "x"}, run_at=job_queue_later())
@@ -103,20 +106,25 @@ def job_queue_later():
     from datetime import UTC, datetime, timedelta
     return datetime.now(UTC) + timedelta(hours=1)
 
-def test_a_crash_costs_an_attempt(job_queue):
+def test_the_database_is_prepared(job_queue, job_supervisor):
+    job_queue.enqueue("count", {"text": "to be"}, unique_key="k")
+    with pytest.raises(JobStateError):
+        job_queue.enqueue("count", {"text": "to be"}, unique_key="k")
+    job_queue.run_until_idle()
+    assert "index_missing" not in job_supervisor.log()
+
+def test_a_crash_costs_an_attempt(job_queue, crash_worker):
     job_id = job_queue.enqueue("slow")
-    job_queue.crash_worker(job_id)
+    crash_worker(job_id)
     job_queue.run_until_idle()
     job = job_queue.get(job_id)
     assert (job["status"], job["crashes"], job["result"]) == ("completed", 1, {"attempt": 2})
 
-def test_a_killed_supervisor_loses_nothing(job_queue, job_supervisor):
-    job_supervisor.start()
+def test_a_killed_supervisor_loses_nothing(job_queue, job_supervisor, kill_supervisor):
     job_id = job_queue.enqueue("slow")
-    while job_queue.get(job_id)["status"] != "processing":
-        pass
-    job_supervisor.kill()
+    kill_supervisor(job_id)
     assert not job_supervisor.is_running
+    assert job_queue.get(job_id)["status"] == "processing"
     job_queue.run_until_idle()
     assert job_queue.get(job_id)["result"] == {"attempt": 2}
 """
@@ -141,7 +149,7 @@ def test_handlers_are_called_inline(users: pytest.Pytester) -> None:
 
 def test_a_real_supervisor_runs_the_jobs_of_a_test(users: pytest.Pytester) -> None:
     users.makepyfile(test_real=REAL)
-    users.runpytest_subprocess("-q").assert_outcomes(passed=3)
+    users.runpytest_subprocess("-q").assert_outcomes(passed=4)
 
 
 def test_a_test_that_fails_shows_the_supervisors_log(users: pytest.Pytester) -> None:
