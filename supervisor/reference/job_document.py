@@ -17,7 +17,7 @@ Any program in any language enqueues by inserting into the jobs collection:
 Everything else is optional. `null` counts as missing. `init` installs a `$jsonSchema` validator that refuses mistakes
 at insert; a document that got past it and breaks the table below ends as `failed` with `error.kind: "invalid"` and a
 message that names the field. Such a document spends no attempt and is never deleted. Fields that are not listed are
-yours.
+yours. [Enqueue from anywhere](../how-to/enqueue-from-anywhere.md) has examples in mongosh, Node.js and Python.
 
 | field | allowed | who writes | meaning |
 |---|---|---|---|
