@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -20,13 +21,14 @@ from supervisor.assembly import Database, Outlets, build
 from supervisor.cancelling import mend_driver, mend_wait_for
 from supervisor.config.checks import redact_uri
 from supervisor.config.loading import LoadedConfig, Overrides
-from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.settings import LogSettings, Settings
 from supervisor.config.watcher import ConfigWatcher
 from supervisor.embedded.mongo import EmbeddedMongo
 from supervisor.engine import Engine
 from supervisor.errors import HandlerImportError, SupervisorError
 from supervisor.health_file import open_health_file
+from supervisor.http_service import listening
+from supervisor.http_service.service import Door
 from supervisor.limits import without_effect
 from supervisor.pool.forkserver import OURS, ForkServer, fork_server
 from supervisor.registry import REGISTRY, import_modules
@@ -39,6 +41,10 @@ from supervisor.workspace import open_workspace
 log = structlog.get_logger("supervisor")
 
 CLOSE_TIMEOUT_S = 2.0
+HTTP_IN_AN_APPLICATION = (
+    "[http] enabled = true has no effect in an application, which serves HTTP itself: "
+    "app.include_router(supervisor.web.router(queue))"
+)
 T = TypeVar("T")
 
 
@@ -57,6 +63,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
     _warn(loaded)
+    sockets = _listen(settings)
     try:
         with (
             open_workspace() as workspace,
@@ -65,7 +72,8 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         ):
             workers = fork_server(settings, os.environ, workspace)
             # not asyncio.run: its end waits for tasks of the driver's that may hang while the database is away
-            outlets = Outlets(manager, health, _configure_logs, give_up=lambda: leave(1))
+            door = Door(sockets, uri) if sockets else None
+            outlets = Outlets(manager, health, _configure_logs, give_up=lambda: leave(1), door=door)
             asyncio.Runner().run(_supervise(loaded, environ, overrides, uri, workers, outlets))
     except SupervisorError:
         raise
@@ -73,6 +81,14 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
         log.exception("supervisor.failed", hint="this is a bug; running jobs are left to their leases")
         return 1
     return 0
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """Take the address before anything is started that would have to be ended again."""
+    if not settings.http.enabled:
+        return []
+    listening.load_server()
+    return listening.listen(settings.http)
 
 
 def _configure_logs(settings: LogSettings) -> None:
@@ -128,6 +144,8 @@ async def engine_of_application(
         if failures := import_modules(settings.pool.modules):
             raise HandlerImportError(f"module {failures[0].module} cannot be imported: {failures[0].reason}")
         _warn(loaded)
+        if settings.http.enabled:
+            log.warning("config.warning", reason=HTTP_IN_AN_APPLICATION)
         async with _in_a_thread(_mongo_uri(settings, data_dir)) as uri, _database(settings, uri) as database:
             await _prepare_collection(database, settings.mongo.collection)
             workers = fork_server(settings, environ, workspace, _modules_of_handlers())
@@ -154,8 +172,6 @@ def _warn(loaded: LoadedConfig) -> None:
     """Say what is allowed in the configuration and yet likely to hurt, or does nothing."""
     for warning in [*loaded.warnings, *without_effect(REGISTRY.handlers, loaded.settings)]:
         log.warning("config.warning", reason=warning)
-    if keys := keys_not_in_force(loaded.settings):
-        log.warning("config.not_in_force", keys=keys)
 
 
 @contextlib.asynccontextmanager

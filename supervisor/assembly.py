@@ -32,6 +32,7 @@ from supervisor.engine import Engine, Parts
 from supervisor.execution import Services
 from supervisor.health_file import HealthFile
 from supervisor.heartbeat import Heartbeat
+from supervisor.http_service.service import Door, HttpService
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
 from supervisor.outage import Outage
@@ -76,6 +77,8 @@ class Outlets:
     configure_logs: Callable[[LogSettings], None]
     give_up: Callable[[], None]
     """Called in a thread when the event loop stands still and leases can no longer be kept."""
+    door: Door | None = None
+    """Where HTTP is served, if it is."""
     gives_up_database: bool = True
     """Whether to end after `mongo.give_up_s`; not where nobody would start it again."""
 
@@ -145,7 +148,13 @@ class _Assembly:
             health=self.outlets.health,
             configure_logs=self.outlets.configure_logs,
             status_line=StatusLine(self.live, self.pool, self.heartbeat, counts, manager),
+            http=self._http(),
         )
+
+    def _http(self) -> HttpService | None:
+        if self.outlets.door is None:
+            return None
+        return HttpService(self.outlets.door, lambda: self.live.settings, self.outlets.health.now, REGISTRY)
 
     def _controls(self) -> Controls:
         store = ControlStore(self.database, self.owner)

@@ -18,7 +18,6 @@ from pymongo.errors import PyMongoError
 from supervisor.batches import Batches
 from supervisor.config.diff import diff, merge_live
 from supervisor.config.loading import LoadedConfig
-from supervisor.config.not_in_force import keys_not_in_force
 from supervisor.config.provenance import origins_in_force, set_keys
 from supervisor.config.settings import LogSettings, Settings
 from supervisor.config.watcher import ConfigWatcher
@@ -30,6 +29,7 @@ from supervisor.draining import Draining
 from supervisor.errors import DatabaseUnreachableError
 from supervisor.health_file import HealthFile
 from supervisor.heartbeat import Heartbeat, Phase
+from supervisor.http_service.service import HttpService
 from supervisor.lease_keeper import LeaseKeeper
 from supervisor.live import Live
 from supervisor.pool.attempt import StopReason
@@ -85,6 +85,8 @@ class Parts:
     manager: ServiceManager
     health: HealthFile
     status_line: StatusLine
+    http: HttpService | None
+    """None where `[http]` is not enabled, and in an application."""
     configure_logs: Callable[[LogSettings], None]
     """Does nothing in an application, whose logs are its own."""
 
@@ -168,6 +170,8 @@ class Engine:
         self._serve(parts.scheduler.run(), "scheduler")
         if self.watcher is not None:
             self._serve(self.watcher.run(), "configuration watcher")
+        if parts.http is not None:
+            self._serve(parts.http.run(), "HTTP service")
         if parts.manager.listens:
             self._serve(parts.status_line.run(), "status line")
         for dispatcher in parts.dispatchers:
@@ -187,8 +191,6 @@ class Engine:
         for change in changes:
             event = "config.changed" if change.live else "config.needs_restart"
             log.info(event, key=change.key, change=str(change))
-        if (unused := keys_not_in_force(loaded.settings)) != keys_not_in_force(old):
-            log.warning("config.not_in_force", keys=unused)
         self._parts.live.settings = merge_live(old, loaded.settings)
         self._origins = origins_in_force(self._origins, loaded.origins)
         self._parts.configure_logs(loaded.settings.log)

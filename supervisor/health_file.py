@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from supervisor.health import RUN, SUFFIX, own_folder, read_all
+from supervisor.health import RUN, SUFFIX, Health, own_folder, read_all
 from supervisor.proc import boot_id, start_ticks
 
 log = structlog.get_logger("supervisor.health")
@@ -29,6 +29,7 @@ class HealthFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / f"{os.getpid()}{SUFFIX}"
         self._beat_at = time.monotonic()
+        self._phase = ""
         self._identity = {"pid": os.getpid(), "start_ticks": start_ticks(), "boot_id": boot_id()}
         self._failed = False
 
@@ -39,6 +40,7 @@ class HealthFile:
 
     def enter(self, phase: str) -> None:
         """Say that a phase has begun, which is no progress of the claim loop."""
+        self._phase = phase
         state = json.dumps({**self._identity, "phase": phase, "beat_at": self._beat_at})
         try:
             self._write(state.ljust(LENGTH - 1) + "\n")
@@ -46,6 +48,10 @@ class HealthFile:
             if not self._failed:
                 log.warning("health.unwritable", path=str(self._path), reason=str(error))
             self._failed = True
+
+    def now(self) -> Health:
+        """Return what who reads the file would be told, to a thread of this process."""
+        return Health(os.getpid(), self._phase, round(time.monotonic() - self._beat_at, 1))
 
     def _write(self, text: str) -> None:
         """Open it each time: something may have tidied up."""

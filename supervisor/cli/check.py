@@ -23,6 +23,7 @@ from supervisor.config.loading import DEFAULT_PATH
 from supervisor.config.provenance import SetKey, set_keys
 from supervisor.config.settings import MongoSettings, PoolSettings, ScheduleSettings, Settings
 from supervisor.errors import ConfigError, DatabaseUnreachableError, PayloadError, SupervisorError
+from supervisor.http_service import listening
 from supervisor.limits import without_effect
 from supervisor.registry import Registry
 
@@ -74,6 +75,7 @@ def check(session: Session, *, json_: bool) -> int:
         findings.warnings.append("handlers and database are not checked: the file that names them cannot be read")
     else:
         _check_handlers(settings, findings)
+        _check_http(settings, findings)
         _check_database(session, settings, findings)
     if json_:
         shown: dict[str, Any] = {"ok": not findings.problems, "problems": findings.problems}
@@ -181,6 +183,22 @@ def _payload_problems(schedule: ScheduleSettings, registry: Registry, payload_kb
             registry.get(schedule.handler).parse_payload(schedule.payload)
     except PayloadError as error:
         yield f"[[schedules]] {schedule.name!r} payload: {str(error).removeprefix('payload: ')}"
+
+
+def _check_http(settings: Settings, findings: Findings) -> None:
+    """What would keep `run` from serving HTTP; a port that is taken may be by the supervisor that runs here."""
+    if not settings.http.enabled:
+        return
+    try:
+        listening.load_server()
+        for made in listening.listen(settings.http):
+            made.close()
+    except listening.PortTakenError as error:
+        findings.warnings.append(f"{error}; if by the supervisor that runs here, all is well")
+    except ConfigError as error:
+        findings.wrong([str(error)])
+    else:
+        findings.passed.append(f"http: can be served on {settings.http.host}, port {settings.http.port}")
 
 
 def _check_database(session: Session, settings: Settings, findings: Findings) -> None:

@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from pydantic import SecretStr
+
 _RATE = re.compile(r"([1-9][0-9]{0,8})/(s|min|hour)")
 _PERIOD_S = {"s": 1.0, "min": 60.0, "hour": 3600.0}
 _PASSWORD = re.compile(r"^([a-z0-9+.-]+://)([^:@/?]*):(.*)@", re.IGNORECASE | re.DOTALL)
@@ -69,6 +71,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_token(token: SecretStr) -> SecretStr:
+    """Refuse what does not arrive as it was written: a header takes other letters apart, and spaces end the token."""
+    if not re.fullmatch(r"[!-~]*", token.get_secret_value()):
+        raise ValueError("a string of ASCII characters without spaces")
+    return token
 
 
 def check_plain(table: dict[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from supervisor.config.checks import (
     check_plain,
     check_rate,
     check_timezone,
+    check_token,
     is_loopback,
     redact_uri,
 )
 from supervisor.config.cron import check_cron
 from supervisor.config.values import (
+    MOST,
     MOST_KB,
     NO_CAP,
     RESTART,
@@ -254,17 +256,20 @@ class ScheduleSettings(Table):
 
 
 class HttpSettings(Table):
-    """Health, metrics, API and dashboard."""
+    """Health, metrics and API, served by the supervisor itself; in an application, that serves them."""
 
     enabled: bool = Field(default=False, description="Whether to serve HTTP.", json_schema_extra=RESTART)
     host: Text = Field(default="127.0.0.1", description="Address to listen on.", json_schema_extra=RESTART)
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8787, description="Port to listen on; 0 = any free one.", json_schema_extra=RESTART
     )
-    token: SecretStr = Field(
+    token: Annotated[SecretStr, AfterValidator(check_token)] = Field(
         default=SecretStr(""),
         description="Bearer token of every request; required when `host` is not loopback.",
-        json_schema_extra=RESTART,
+        json_schema_extra={"restart": True, "allowed": "a string of ASCII characters without spaces"},
+    )
+    max_upload_mb: Annotated[int, Field(ge=1, le=MOST)] = Field(
+        default=100, description="Largest file that may be uploaded.", json_schema_extra=RESTART
     )
 
     @model_validator(mode="after")

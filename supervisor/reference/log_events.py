@@ -35,7 +35,6 @@ EVENTS: dict[str, tuple[str, str, str]] = {
     "config.invalid": ("warning", "an edit was refused; the last good configuration stays", "path, reason, kept"),
     "config.missing": ("warning", "the file is gone; the last good configuration stays", "path, reason, kept"),
     "config.needs_restart": ("info", "an edited key takes effect at the next start", "key, change"),
-    "config.not_in_force": ("warning", "a key is set that this version accepts and does not act on", "keys"),
     "config.unsafe_permissions": (
         "warning",
         "others may write to the file, so its edits are not applied",
@@ -84,7 +83,10 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "the file that `health` reads cannot be written; said once, and nothing else depends on it",
         "path, reason",
     ),
+    "http.crowded": ("warning", "so many requests are under way that others are answered with 503", "requests, hint"),
     "http.database_failed": ("warning", "a request was answered with 503: the database did not answer", "reason"),
+    "http.failed": ("error", "a request was answered with 500, for a fault of the program's", "method, path, hint"),
+    "http.serving": ("info", "`[http]` is served at this address", "address, also"),
     "heartbeat.failed": ("debug", "a heartbeat could not be written", "reason"),
     "job.invalid": ("warning", "a document breaks the schema and was set aside as failed", "job_id, problem"),
     "job.lease_lost": ("warning", "an outcome was dropped, since the job is no longer ours", "as attempt.ended"),

@@ -126,6 +126,14 @@ async def connect(uri: str, database: str, *, wait_s: float) -> AsyncDatabase[di
         raise
 
 
+def lazy_client(uri: str, connections: int) -> AsyncMongoClient[dict[str, Any]]:
+    """Return a client for one more event loop, which connects when it is asked; `uri` is one that `connect` has taken.
+
+    It has up to `connections` of its own: what waits for one must not keep others waiting.
+    """
+    return AsyncMongoClient(uri, **{**client_options(), "maxPoolSize": connections})
+
+
 def connect_sync(uri: str, *, wait_s: float) -> MongoClient[dict[str, Any]]:
     """Connect with the synchronous client, for producers and the command line; raises as `connect` does."""
     refuse_unsafe_uri(uri)

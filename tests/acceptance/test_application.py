@@ -116,6 +116,16 @@ def test_jobs_run_in_the_application_while_it_answers(start: StartApplication, j
     assert application.said("Uvicorn running on"), "whose own lines are as they were"
 
 
+def test_http_is_left_to_the_application(start: StartApplication) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    application = start(http={"enabled": True, "port": port})
+    assert application.said("config.warning", "[http] enabled = true has no effect in an application")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health/live", trust_env=False)
+
+
 def test_the_end_of_the_application_drains(start: StartApplication, jobs: Jobs, tmp_path: Path) -> None:
     application = start(shutdown={"drain_s": 1})
     long = jobs.insert("c_cleans_up", {"folder": str(tmp_path)})

@@ -131,6 +131,12 @@ def _in_an_empty_directory(tmp_path, monkeypatch):
             "[http]: token is required when host is not loopback (host is '0.0.0.0')",
         ),
         ('[http]\nhost = ""', '[http] host = "": must be a string that is not empty'),
+        (
+            '[http]\ntoken = "geheimn\u00e4chtig"',
+            '[http] token = "***": must be a string of ASCII characters without spaces',
+        ),
+        ('[http]\ntoken = "two words"', '[http] token = "***": must be a string of ASCII characters without spaces'),
+        ("[http]\nmax_upload_mb = 0", "[http] max_upload_mb = 0: must be an integer from 1 to 1000000000"),
         ("[http]\nport = 70000", "[http] port = 70000: must be an integer from 0 to 65535"),
         ('[http]\nenabled = "yes"', '[http] enabled = "yes": must be true or false'),
         ('[log]\nlevel = "INFO"', '[log] level = "INFO": must be "debug", "info", "warning" or "error"'),
@@ -241,7 +247,7 @@ def test_a_long_value_is_shortened():
                 "mongodb+srv://"
             ),
         ),
-        ('[http]\ntoken = ["hunter2"]', '[http] token = "***": must be a string'),
+        ('[http]\ntoken = ["hunter2"]', '[http] token = "***": must be a string of ASCII characters without spaces'),
         ('mongo = "mongodb://me:hunter2@db"', "[mongo]: must be a table"),
     ],
 )
