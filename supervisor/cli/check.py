@@ -16,7 +16,7 @@ from supervisor.cli.in_force import InForce
 from supervisor.cli.parsing import command
 from supervisor.cli.printing import as_json, fail, warn
 from supervisor.cli.session import Session, handlers_of, pass_session
-from supervisor.client.documents import encoded_payload
+from supervisor.client.new_jobs import encoded_payload
 from supervisor.config.environment import read_environment
 from supervisor.config.file import parse_toml, read_text
 from supervisor.config.loading import DEFAULT_PATH

@@ -16,7 +16,8 @@ from supervisor.cli.printing import as_json, error_in_short, warn
 from supervisor.cli.progress import Bars
 from supervisor.cli.reading import read_object, read_text
 from supervisor.cli.session import Database, Session, handlers_of, pass_session
-from supervisor.client.documents import JobOptions, id_text, with_file
+from supervisor.client.documents import id_text
+from supervisor.client.new_jobs import JobOptions, with_file
 from supervisor.client.operator import OperatorQueue
 from supervisor.config.settings import Settings
 from supervisor.core.job import Status

@@ -21,8 +21,8 @@ from pymongo.read_concern import ReadConcern
 
 from supervisor.client import batches, documents, storing
 from supervisor.client.calls import Call, Carrier, InTurn, Seen, Sleep, Steps, answer_async, carry_out_async
-from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters
+from supervisor.client.new_jobs import JobOptions
 from supervisor.client.operations import Handler, Operations, Payload
 from supervisor.client.waiting import AsyncAlarm, places_for_streams, until_ended
 from supervisor.codec import TOLERANT

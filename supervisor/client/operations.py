@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from pymongo import UpdateMany
 from pymongo.errors import DuplicateKeyError
 
-from supervisor.client import documents, inserting
+from supervisor.client import documents, inserting, new_jobs
 from supervisor.client.calls import Breath, Steps, call
-from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters, listing, order
 from supervisor.client.inserting import Alike, Made
+from supervisor.client.new_jobs import JobOptions
 from supervisor.core import files
 from supervisor.core.batch import COLLECTION as BATCHES
 from supervisor.core.job import Status
@@ -69,8 +69,8 @@ class Operations:
         return self._made(self.name_of(handler), payload, options, now)[0]
 
     def _made(self, handler: str, payload: Payload, options: JobOptions, now: datetime) -> tuple[Document, bytes]:
-        document = documents.job_document(handler, payload, options, now)
-        return document, documents.check_job(document, self.registry, self.payload_kb)
+        document = new_jobs.job_document(handler, payload, options, now)
+        return document, new_jobs.check_job(document, self.registry, self.payload_kb)
 
     def checked_fields(self, fields: Mapping[str, Any], now: datetime) -> tuple[Document, bytes]:
         """Return the document of a job given as `{handler, payload, …}` with the producer's fields, and its BSON.
@@ -105,9 +105,9 @@ class Operations:
                 if not rest:  # what all have in common is checked once
                     document, _ = self._made(name, payload, options, now)
                     rest = {field: value for field, value in document.items() if field not in ("_id", "payload")}
-                plain = documents.plain_payload(payload)
-                documents.check_payload(name, plain, self.registry)
-                checked.append(documents.encoded_payload(plain, self.payload_kb))
+                plain = new_jobs.plain_payload(payload)
+                new_jobs.check_payload(name, plain, self.registry)
+                checked.append(new_jobs.encoded_payload(plain, self.payload_kb))
             except PayloadError as error:
                 raise type(error)(f"payloads[{number}]: {error}") from None
         alike = Alike(rest, checked)

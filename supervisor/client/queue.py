@@ -27,8 +27,8 @@ from pymongo.read_concern import ReadConcern
 from supervisor.client import batches, bulk, documents
 from supervisor.client.bulk import Cancelled, Retried
 from supervisor.client.calls import Steps, carry_out
-from supervisor.client.documents import JobOptions
 from supervisor.client.filters import Filters
+from supervisor.client.new_jobs import JobOptions
 from supervisor.client.operations import Handler, Operations, Payload
 from supervisor.client.waiting import Alarm, places_for_streams, until_ended
 from supervisor.codec import TOLERANT

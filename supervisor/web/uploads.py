@@ -16,7 +16,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from supervisor.client.documents import id_text, with_file
+from supervisor.client.documents import id_text
+from supervisor.client.new_jobs import with_file
 from supervisor.errors import SupervisorError, UsageError
 from supervisor.web.asking import Here, Interface, Uploads, in_time
 from supervisor.web.jobs import accepted

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -226,6 +227,22 @@ async def test_an_event_loop_has_its_turns_while_many_are_checked(mongo_uri, pre
             await enqueued
         running.cancel()
     assert turns >= 10
+
+
+async def test_a_delay_is_a_run_at_in_so_many_seconds(queue, jobs):
+    job_id = await queue.enqueue("sum", {}, delay_s=90.5)
+    job = await jobs.find_one({"_id": job_id})
+    assert job["run_at"] - job["created_at"] == timedelta(seconds=90.5)
+    assert "delay_s" not in job
+    for options, words in (
+        ({"delay_s": -1}, "delay_s: is -1, must be a number of seconds from 0 to 1e"),
+        ({"delay_s": math.nan}, "delay_s: is nan, must be"),
+        ({"delay_s": "1"}, "delay_s: is '1', must be"),
+        ({"delay_s": 1, "run_at": datetime.now(UTC)}, "delay_s: there is a run_at as well"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            await queue.enqueue("sum", {}, **options)
+    assert await jobs.count_documents({}) == 1
 
 
 async def test_a_job_may_say_that_it_is_pending_as_documents_do(queue, jobs):
