@@ -34,6 +34,7 @@ SERVICE, COROUTINES = "tests/acceptance/test_service_manager.py", "tests/accepta
 SHORT = "tests/acceptance/test_short_jobs.py"
 RESULTS, FAULTS = "tests/integration/test_results.py", "tests/acceptance/test_worker_faults.py"
 HOOKS = "tests/acceptance/test_setup_hooks.py"
+HTTP, BOUNDS = "tests/acceptance/test_http_service.py", "tests/integration/test_http_bounds.py"
 
 MUTANTS = (
     Mutant(
@@ -299,6 +300,34 @@ MUTANTS = (
         "        lifelines.hold(parent_w)\n",
         "",
         "tests/acceptance/test_application.py::test_workers_of_an_application_are_like_others_and_end_with_it",
+    ),
+    Mutant(
+        "the end of what clients hold open",
+        "supervisor/http_service/requests.py",
+        "                exchange.cut(HTTPStatus.SERVICE_UNAVAILABLE)\n",
+        "                pass\n",
+        f"{HTTP}::test_neither_streams_nor_uploads_hold_up_the_end",
+    ),
+    Mutant(
+        "the thread that requests are answered in",
+        "supervisor/http_service/service.py",
+        'threading.Thread(target=self._run, args=(loop, ended), name="supervisor-http", daemon=True).start()',
+        "loop.create_task(self._serve())",
+        f"{HTTP}::test_a_check_that_hangs_holds_up_http_and_nothing_else",
+    ),
+    Mutant(
+        "the look at where a request without a token comes from",
+        "supervisor/http_service/requests.py",
+        "if self._local and (foreign := _foreign(scope)):",
+        'if (foreign := "") and foreign:',
+        f"{HTTP}::test_web_sites_cannot_use_what_needs_no_token",
+    ),
+    Mutant(
+        "the place for a new client where others ask nothing",
+        "supervisor/http_service/server.py",
+        "min(silent, key=lambda each: each.heard_at).transport.abort()",
+        "transport.abort()",
+        f"{BOUNDS}::test_more_requests_than_there_is_room_for_are_503_and_probes_get_through",
     ),
 )
 

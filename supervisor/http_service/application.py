@@ -52,8 +52,8 @@ def _probes(queue: Callable[[], AsyncQueue], health: Callable[[], Health]) -> AP
         await in_time(queue().ping(), PROBE_S)
         return _answer("")
 
-    probes.get("/health/live")(live)
-    probes.get("/health/ready")(ready)
+    for path, probe in (("/health/live", live), ("/health/ready", ready)):
+        probes.api_route(path, methods=["GET", "HEAD"])(probe)
     return probes
 
 

@@ -43,20 +43,29 @@ def most_requests() -> int:
 
 
 class Protocol(H11Protocol):
-    """A connection: one too many is closed, and so is one whose request does not come."""
+    """A connection. One whose request does not come is closed, and sooner where another one needs its place."""
 
+    heard_at = 0.0
     _timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no request is under way; it may have begun to come."""
+        return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Begin. Of many there is always one that is silent, since not all may have requests under way."""
         super().connection_made(transport)
+        self.heard_at = self.loop.time()
         if len(self.connections) > most_connections():
-            transport.abort()
+            silent = [each for each in self.connections if isinstance(each, Protocol) and each.is_silent]
+            min(silent, key=lambda each: each.heard_at).transport.abort()
         self._watch_the_head()
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         super().data_received(data)
+        self.heard_at = self.loop.time()
         self._watch_the_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -65,10 +74,9 @@ class Protocol(H11Protocol):
         self._watch_the_head()
 
     def _watch_the_head(self) -> None:
-        is_waited_for = not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
-        if is_waited_for and self._timer is None:
+        if self.is_silent and self._timer is None:
             self._timer = self.loop.call_later(HEAD_S, self.transport.close)
-        elif not is_waited_for and self._timer is not None:
+        elif not self.is_silent and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 

@@ -70,6 +70,7 @@ def test_every_route_but_the_probes_wants_the_token(serving: RunningSupervisor) 
         check_problem(nobody.post("/jobs", json={"handler": "ok"}), 401)
         for path in ("/health/live", "/health/ready"):
             assert nobody.get(path).json() == {"status": "ok"}
+            assert nobody.head(path).status_code == 200
 
 
 def test_an_edit_waits_for_a_restart_and_one_of_a_limit_counts_for_clients_too(
