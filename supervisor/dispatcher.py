@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 import structlog
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import PyMongoError
 
 from supervisor.config.settings import Settings
@@ -22,6 +23,7 @@ from supervisor.live import Live
 from supervisor.pulse import Pulse
 from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import telling_answers
+from supervisor.store.fresh import fresh_job
 from supervisor.store.patience import first_line
 from supervisor.store.taking import Claim
 from supervisor.wakeup import Wakeup
@@ -65,12 +67,14 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Fill free places for ever. Raises what an execution died of: that is a bug, and never silent."""
+        heard = self._wakeup.listen()
         while True:
             self._pulse.beat()
-            heard = self._wakeup.listen()
-            if await self._has_free_place() and not await self._fill():
-                while not await self._wakeup.wait(heard):
-                    self._pulse.beat()
+            if await self._has_free_place():
+                told, heard = self._wakeup.the_one_since(heard), self._wakeup.listen()
+                if not await self._fill(told):
+                    while not await self._wakeup.wait(heard):
+                        self._pulse.beat()
             self._raise_bugs()
 
     async def close(self, within_s: float) -> None:
@@ -88,10 +92,13 @@ class Dispatcher:
                     await self._executor.changed.wait()
         return self._executor.has_free()
 
-    async def _fill(self) -> bool:
-        """Claim for the places there are, once; tell whether there may be more to claim at once."""
+    async def _fill(self, told: RawBSONDocument | None) -> bool:
+        """Claim for the places there are, once; tell whether there may be more to claim at once.
+
+        `told` is the one document that was inserted since the time before.
+        """
         places = self._executor.reserve()
-        self._claiming = claim = asyncio.create_task(self._claim(places), name="claim")
+        self._claiming = claim = asyncio.create_task(self._claim(places, told), name="claim")
         # shielded: a claim cancelled half way would leave jobs claimed by nobody
         try:
             return await asyncio.shield(claim)
@@ -99,10 +106,10 @@ class Dispatcher:
             await asyncio.wait({claim})
             raise
 
-    async def _claim(self, places: Sequence[Place]) -> bool:
+    async def _claim(self, places: Sequence[Place], told: RawBSONDocument | None) -> bool:
         try:
             async with self._live.claiming:
-                claims = await self._next_jobs(places)
+                claims = await self._next_jobs(places, told)
                 settings = self._live.settings
                 handlers = {claim.job.handler for claim in claims}
                 limits = {name: limits_of(self._live.handlers[name], settings) for name in handlers}
@@ -115,20 +122,26 @@ class Dispatcher:
         self._services.recorder.note_backlog(self, more)
         return more
 
-    async def _next_jobs(self, places: Sequence[Place]) -> list[Claim]:
+    async def _next_jobs(self, places: Sequence[Place], told: RawBSONDocument | None) -> list[Claim]:
         settings = self._live.settings
         self._sent_at = boot_time_s()
         try:
             with telling_answers(self._pulse.beat):  # a claim may take many calls, and the database be slow
                 room = self._room()
-                claims = await self._claims.claim(
-                    room,
-                    places,
-                    lease_s=settings.lease.seconds,
-                    payload_kb=settings.limits.payload_kb,
-                    fleet=self._fleet_limits(room),
-                    expected=self._executor.pace.expected,
-                )
+                fleet = self._fleet_limits(room)
+                fresh = fresh_job(told, settings.limits.payload_kb) if self._claims.drained else None
+                free = next((place for place in places if place.free), None)
+                if fresh and free and fresh["handler"] in room.keys() - fleet.keys():
+                    claims = await self._claims.claim_fresh(fresh, free, lease_s=settings.lease.seconds)
+                else:
+                    claims = await self._claims.claim(
+                        room,
+                        places,
+                        lease_s=settings.lease.seconds,
+                        payload_kb=settings.limits.payload_kb,
+                        fleet=fleet,
+                        expected=self._executor.pace.expected,
+                    )
         except PyMongoError as error:
             if not self._failing:
                 log.warning("database.unavailable", during="claiming", reason=first_line(error))

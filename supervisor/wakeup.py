@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
-from supervisor.core.job import Status
+from supervisor.codec import RAW
 from supervisor.store.candidates import Outlook
+from supervisor.store.fresh import MAY_BE_WORK
 from supervisor.store.patience import first_line
 
 log = structlog.get_logger("supervisor.wakeup")
@@ -35,18 +37,6 @@ _AT_ONCE = 500
 _LULL_S = 0.01
 _STEP_ASIDE_S = 0.001
 """After a lull somebody waits for this job: whoever looks for it goes before the stream's next question."""
-MAY_BE_WORK: list[dict[str, Any]] = [
-    {
-        "$match": {
-            "$or": [
-                {"operationType": {"$in": ["insert", "replace"]}},
-                {"updateDescription.updatedFields.status": Status.PENDING.value},
-            ]
-        }
-    },
-    {"$project": {"_id": 1}},
-]
-"""The change stream's pipeline that lets through what may be a job to claim."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +72,15 @@ class Wakeup:
         self._random = random
         self._rung = asyncio.Event()
         self._rings = 0
+        self._told: RawBSONDocument | None = None
+        """The document that the latest ring was for, where the stream tells it."""
         self._seen: Any = None
         """The resume token of what the stream has told last."""
 
-    def ring(self) -> None:
+    def ring(self, told: RawBSONDocument | None = None) -> None:
         """Say that there may be something."""
         self._rings += 1
+        self._told = told
         self._quiet = False
         self._rung.set()
         self._rung = asyncio.Event()  # who waits has the old one; several may
@@ -100,6 +93,10 @@ class Wakeup:
     def listen(self) -> int:
         """Return what has rung so far; to be asked before looking."""
         return self._rings
+
+    def the_one_since(self, heard: int) -> RawBSONDocument | None:
+        """Return the document that it has rung for since `listen` said `heard`, if that was the only time."""
+        return self._told if self._rings == heard + 1 else None
 
     async def wait(self, heard: int) -> bool:
         """Return True when there may be something since `listen` said `heard`, False after a while without."""
@@ -150,14 +147,17 @@ class Wakeup:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         options = {"max_await_time_ms": _AWAIT_MS, "batch_size": _AT_ONCE, "start_after": self._seen}
-        async with await self._collection.watch(self._changes, **options) as stream:
+        collection = self._collection.with_options(codec_options=RAW)
+        async with await collection.watch(self._changes, **options) as stream:
             self._listening = True
             self.ring()  # what came in between, a new stream does not tell
             while stream.alive:
                 asked_at = loop.time()
                 change = await stream.try_next()
-                self._seen = stream.resume_token
+                lull = loop.time() - asked_at > _LULL_S
+                if lull or change is None:
+                    self._seen = stream.resume_token  # a copy, too dear to be made for each of many
                 if change is not None:
-                    self.ring()
-                    if loop.time() - asked_at > _LULL_S:
+                    self.ring(change.get("document"))
+                    if lull:
                         await asyncio.sleep(_STEP_ASIDE_S)

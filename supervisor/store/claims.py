@@ -4,7 +4,8 @@
 2. *Take*: one bulk of conditional updates, each fenced by what was read, so that of two supervisors one wins.
 3. *Won*: one read of the taken jobs' payloads, as raw bytes that only a worker decodes.
 
-A lone job is what somebody waits for: it is taken and read at once, by one update that returns the document.
+A lone job is what somebody waits for: it is taken and read at once, by one update that returns the document. And one
+that is inserted while no other waits needs no candidates: the change stream has told what there is to know of it.
 
 Handlers with limits across machines take a look at their gates before, and reserve there what they take
 (`supervisor.store.gates`): three or four round trips more, for claims that meet such a handler only.
@@ -38,6 +39,7 @@ log = structlog.get_logger("supervisor.store")
 Document = dict[str, Any]
 _NO_LIMITS: Mapping[str, FleetLimits] = MappingProxyType({})
 _READ = {"lease.token": 1, "payload": 1}
+_READ_ALONE = {**_READ, "started_at": 1}
 _SPARE = 8
 SMALL_PAYLOAD_BYTES = 64 * 1024
 """A job with a larger payload is not claimed before a slot is free for it: many of those would be much to hold."""
@@ -64,6 +66,8 @@ class ClaimStore:
         """In how many seconds after the latest claim another one is worth it: a rate allows the next start then."""
         self.exhausted = False
         """The latest claim has seen all jobs that were due, and lost none: another one at once finds nothing more."""
+        self.drained = False
+        """And it has left none of them behind: at that moment no job waited."""
 
     async def claim(
         self,
@@ -81,7 +85,7 @@ class ClaimStore:
         handler take: short ones may be put where others still run. Returns the jobs in order, possibly none.
         Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
-        self.exhausted = False
+        self.exhausted = self.drained = False
         gates = await self._gates.look(fleet)
         waits = [gate.opening.opens_in_s for gate in gates.values()]
         self.opens_in_s = min((wait for wait in waits if wait is not None), default=None)
@@ -95,15 +99,27 @@ class ClaimStore:
         dealt = deal([_takes_s(each, gates, expected) for each in within], places)
         admitted = await self._admit(within[: len(dealt)], gates)
         if not admitted:
+            self.drained = self._candidates.saw_all and not candidates and not gates
             return []
         claims = await self._take(admitted, [Seat(place.slot, place.pid) for place in dealt], lease_s)
         lost = len(admitted) - len(claims)
         self._note_lost([document for document, _ in admitted], len(candidates), lost)
         self.exhausted = self._candidates.saw_all and not lost and not gates
+        self.drained = self.exhausted and len(claims) == len(candidates)
         for gate in gates.values():
             if gate.limits.starts:
                 with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer
                     await self._gates.confirm(gate)
+        return claims
+
+    async def claim_fresh(self, document: Document, place: Place, *, lease_s: float) -> list[Claim]:
+        """Take the one job that was inserted since `drained` was found to be so, for a free place.
+
+        Returns nothing where others were faster. Raises PyMongoError.
+        """
+        self.exhausted = self.drained = False
+        claims = await self._take([(document, None)], [Seat(place.slot, place.pid)], lease_s)
+        self.exhausted = self.drained = True
         return claims
 
     def _note_lost(self, tried: Sequence[Document], found: int, lost: int) -> None:
@@ -150,7 +166,7 @@ class ClaimStore:
 
     async def _take_alone(self, take: Take) -> Claim | None:
         document = await self._raw_jobs.find_one_and_update(
-            take.free, take.update, _READ, return_document=ReturnDocument.AFTER
+            take.free, take.update, _READ_ALONE, return_document=ReturnDocument.AFTER
         )
         return take.claim(document)
 

@@ -6,7 +6,7 @@ Jobs that are alike share an update: one by itself costs the database some five 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +60,7 @@ class Take:
     free: Document
     update: list[Document]
     reserved: bool
+    due: datetime | None
 
     @property
     def kind(self) -> Hashable:
@@ -76,18 +77,16 @@ class Take:
         """Plan to take an admitted job."""
         document, until = admitted
         job = to_job(document)
-        return cls(
-            job, seat, _still_free(document, until), _take_pipeline(job, seat, owner, lease_s), until is not None
-        )
+        update = _take_pipeline(job, seat, owner, lease_s)
+        return cls(job, seat, _still_free(document, until), update, until is not None, _due(document))
 
     def claim(self, document: RawBSONDocument | None) -> Claim | None:
         """Pair the job with its payload; None where another supervisor was faster."""
         if document is None or document["lease"]["token"] != self.job.token:
             return None
-        payload = document.get("payload")
-        return Claim(
-            self.job, self.seat, bytes(payload.raw) if isinstance(payload, RawBSONDocument) else _EMPTY_DOCUMENT
-        )
+        payload, started_at = document.get("payload"), document.get("started_at")
+        job = replace(self.job, wait_s=_waited(self.due, started_at)) if started_at else self.job
+        return Claim(job, self.seat, bytes(payload.raw) if isinstance(payload, RawBSONDocument) else _EMPTY_DOCUMENT)
 
 
 def statements(wanted: Sequence[Take]) -> list[tuple[list[Take], UpdateOne | UpdateMany]]:
@@ -122,7 +121,7 @@ def to_job(document: Mapping[str, Any]) -> Job:
         crashes=int(document.get("crashes") or 0),
         timeout_s=document.get("timeout_s"),
         max_attempts=None if document.get("max_attempts") is None else int(document["max_attempts"]),
-        wait_s=_waited(document),
+        wait_s=_waited(_due(document), document.get("_now")),
         then=tuple(document.get("then") or ()),
         batch_id=document.get("batch_id"),
         group_key=document.get("group_key"),
@@ -130,13 +129,17 @@ def to_job(document: Mapping[str, Any]) -> Job:
     )
 
 
-def _waited(document: Mapping[str, Any]) -> float:
-    """Seconds since the job was due, by the database's clock; 0 where nothing on it tells."""
+def _due(document: Mapping[str, Any]) -> datetime | None:
+    """When the job was due; None where nothing on it tells."""
     made = [document.get("run_at"), document.get("created_at")]
     if isinstance(document["_id"], ObjectId):
         made.append(document["_id"].generation_time)
-    due = [date for date in made if isinstance(date, datetime)]
-    return max(0.0, (document["_now"] - max(due)).total_seconds()) if due else 0.0
+    return max((date for date in made if isinstance(date, datetime)), default=None)
+
+
+def _waited(due: datetime | None, now: datetime | None) -> float:
+    """Seconds since the job was due, by the database's clock; 0 where that is not known."""
+    return max(0.0, (now - due).total_seconds()) if due and now else 0.0
 
 
 def _take_pipeline(job: Job, seat: Seat, owner: Owner, lease_s: float) -> list[Document]:

@@ -139,6 +139,40 @@ async def test_a_claim_tells_whether_another_one_could_find_more(jobs, store, ot
     assert store.exhausted is exhausted
 
 
+@pytest.mark.parametrize(
+    ("others", "drained"),
+    [
+        ([], True),
+        ([pending(run_at=FUTURE), pending(handler="another")], True),
+        ([pending()], True),
+        ([pending(), pending()], False),
+        ([pending() for _ in range(20)], False),
+    ],
+    ids=["no other", "none that may run", "as many as there are places", "one more", "many"],
+)
+async def test_a_claim_tells_whether_it_has_left_none_behind(jobs, store, others, drained):
+    await jobs.insert_many([pending(), *others])
+    await claim_some(store, 2)
+    assert store.drained is drained
+
+
+async def test_a_job_that_comes_when_none_is_left_is_taken_by_what_was_told_of_it(database, jobs, store):
+    assert await claim_some(store, 1) == []
+    assert store.drained
+    made_at = await server_now(database)
+    document = pending(payload={"n": 7}, created_at=made_at)
+    await jobs.insert_one(document)
+    (place,) = places(1)
+    (claim,) = await store.claim_fresh(document, place, lease_s=LEASE_S)
+    assert (claim.job.id, claim.job.token, claim.job.attempt) == (document["_id"], 1, 1)
+    assert bson.decode(claim.payload) == {"n": 7}
+    stored = await jobs.find_one({"_id": document["_id"]})
+    assert (stored["status"], stored["lease"]["token"], stored["lease"]["slot"]) == ("processing", 1, place.slot)
+    assert claim.job.wait_s == pytest.approx((stored["started_at"] - made_at).total_seconds())
+    assert await store.claim_fresh(document, place, lease_s=LEASE_S) == [], "it is taken"
+    assert store.drained
+
+
 async def test_only_handlers_with_room_are_claimed(jobs, store):
     await jobs.insert_many([pending(_id="known"), pending(_id="unknown", handler="other", priority=9)])
     assert ids(await claim_some(store, 2, room("count", "absent"))) == ["known"]

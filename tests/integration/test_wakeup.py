@@ -3,11 +3,14 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import bson
 import pytest
 from pymongo.errors import AutoReconnect
 from structlog.testing import capture_logs
 
+from supervisor.codec import TOLERANT
 from supervisor.store.candidates import Outlook
+from supervisor.store.fresh import SMALL_BYTES
 from supervisor.wakeup import Pace, Wakeup
 from tests.support.failpoints import failing
 from tests.support.jobs import JOBS, ago, pending, server_now
@@ -45,6 +48,23 @@ async def token(database):
     newest = (await (await database.client.admin.aggregate(operations)).to_list())[0]
     stream = newest["cursor"]["originatingCommand"]["pipeline"][0]["$changeStream"]
     return stream.get("startAfter") or stream.get("resumeAfter")
+
+
+async def test_it_tells_the_document_of_its_only_ring(database, jobs):
+    alarm = Wakeup(database, JOBS, lambda: 0.0)
+    async with listening(alarm):
+        heard = alarm.listen()
+        await hears(alarm, jobs)
+        (document,) = await jobs.find().to_list()
+        assert bson.decode(alarm.the_one_since(heard).raw, TOLERANT) == document
+        assert alarm.the_one_since(heard - 1) is None, "that was one of two"
+        alarm.ring()
+        assert alarm.the_one_since(heard + 1) is None, "that was no insertion"
+        heard = alarm.listen()
+        assert alarm.the_one_since(heard) is None
+        await jobs.insert_one(pending(payload={"text": "x" * SMALL_BYTES}))
+        await until_async(lambda: alarm.listen() > heard, what="the ring for a large job")
+        assert alarm.the_one_since(heard) is None, "large ones are looked up"
 
 
 async def test_a_stream_whose_connection_broke_goes_on_where_it_was(mongod, database, jobs):
