@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from supervisor.cli.filters import moment
 from supervisor.cli.parsing import PROGRAM
 from supervisor.cli.printing import as_json, warn
 from supervisor.cli.reading import read_object, read_text
@@ -38,10 +39,13 @@ def read_jobs(name: str, handler: str | None) -> dict[int, Document]:
     `handler` is that of lines which name none. Raises UsageError that names the line of a mistake.
     """
     jobs: dict[int, Document] = {}
-    for number, line in enumerate(read_text("--batch", name).splitlines(), 1):
+    # not splitlines(): a string in JSON may hold what is a line's end to Unicode
+    for number, line in enumerate(read_text("--batch", name).split("\n"), 1):
         if not line.strip():
             continue
         job = read_object(f"--batch: line {number}", line, is_one_line=True)
+        if isinstance(job.get("run_at"), str):
+            job["run_at"] = moment(f"--batch: line {number}: run_at", job["run_at"])
         jobs[number] = job if "handler" in job or handler is None else {"handler": handler, **job}
     if not jobs:
         raise UsageError(f"--batch: {name} has no line with a job")

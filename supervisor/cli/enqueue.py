@@ -61,8 +61,8 @@ def enqueue(session: Session, /, handler: str | None, *, wait: bool, json_: bool
     on any machine can read it; its id becomes `source.file_id` of the payload, or `file_id` where the handler has no
     `source`.
 
-    --batch reads jobs from a file, with the producer's fields on each line; HANDLER is that of lines which name none.
-    Nothing is enqueued unless all are sound.
+    --batch reads jobs from a file, with the producer's fields on each line, as Extended JSON or `run_at` in ISO 8601;
+    HANDLER is that of lines which name none. Nothing is enqueued unless all are sound.
     """
     batch, on_end = fields.pop("batch"), fields.pop("on_end")
     if batch is not None:

@@ -1,5 +1,6 @@
 """Batches from the command line, with a real supervisor, also one that is killed."""
 
+import json
 from datetime import UTC, datetime
 
 from tests.support.failpoints import failing
@@ -35,6 +36,25 @@ def test_a_job_that_is_wrong_is_named_by_its_line_and_nothing_is_enqueued(comman
     assert done.code == 2
     assert done.error.startswith("--batch: line 4: payload of 'double': n: ")
     assert jobs.collection.count_documents({}) == 0
+
+
+def test_the_lines_of_a_file_may_hold_times_and_all_of_unicode(command, jobs: Jobs):
+    text = "all that ends a line elsewhere: \u2028 \u0085 \x0b"
+    lines = [
+        {"payload": {"text": text}, "run_at": "2100-01-01T00:00:00+01:00"},
+        {"payload": {"text": text}, "run_at": {"$date": "2099-12-31T23:00:00Z"}},
+    ]
+    # a vertical tab has to be escaped
+    written = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    assert command("enqueue", "ok", "--batch", "-", stdin=written).code == 0
+    found = list(jobs.collection.find())
+    assert {job["run_at"] for job in found} == {datetime(2099, 12, 31, 23, tzinfo=UTC)}
+    assert [job["payload"]["text"] for job in found] == [text] * 2
+    done = command("enqueue", "ok", "--batch", "-", stdin='\n{"run_at": "soon"}')
+    assert (
+        done.error == "--batch: line 2: run_at: 'soon' is not a time such as 2026-03-01T18:30 or 2026-03-01T18:30+01:00"
+    )
+    assert done.code == 2
 
 
 def test_waiting_for_a_batch_sits_out_a_database_that_does_not_answer(command, jobs: Jobs, mongod):
