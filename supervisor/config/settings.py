@@ -256,7 +256,7 @@ class ScheduleSettings(Table):
 
 
 class HttpSettings(Table):
-    """Health, metrics and API, served by the supervisor itself; in an application, that serves them."""
+    """Health, metrics and API, served by the supervisor itself; without effect in an application, which does that."""
 
     enabled: bool = Field(default=False, description="Whether to serve HTTP.", json_schema_extra=RESTART)
     host: Text = Field(default="127.0.0.1", description="Address to listen on.", json_schema_extra=RESTART)
