@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
 from pydantic import BaseModel
 
+from supervisor.codec import storable
 from supervisor.core.job import Status, find_problem
 from supervisor.errors import PayloadError, PayloadTooLargeError, UnknownHandlerError, UsageError
 from supervisor.registry import Registry
@@ -69,7 +70,7 @@ def _run_at(delay_s: Any, now: datetime, run_at: Any) -> datetime:
 def plain_payload(payload: Mapping[str, Any] | BaseModel | None) -> dict[str, Any]:
     """Return a payload as it is stored; raises PayloadError for what is no document."""
     if isinstance(payload, BaseModel):
-        return payload.model_dump()
+        return cast(dict[str, Any], storable(payload))
     if not isinstance(payload, Mapping | None):
         raise PayloadError(f"payload: is {payload!r:.80}, must be a document")
     return dict(payload or {})

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import bson
 from pydantic import BaseModel
 
+from supervisor.codec import storable
 from supervisor.context import AsyncJobContext, JobContext
 from supervisor.errors import PermanentError
 from supervisor.registry import HandlerSpec, Registry
@@ -150,7 +151,7 @@ class InlineJobs:
         """
         name = handler if isinstance(handler, str) else self._name_of(handler)
         spec = self._registry.get(name)
-        raw = payload.model_dump() if isinstance(payload, BaseModel) else dict(payload or {})
+        raw = storable(payload) if isinstance(payload, BaseModel) else dict(payload or {})
         facts = {
             "id": "inline",
             "attempt": attempt,
@@ -197,7 +198,7 @@ class InlineJobs:
 def _stored(handler: str, value: Any) -> Document | None:
     """Return a result as it comes back from the database."""
     if isinstance(value, BaseModel):
-        value = value.model_dump()
+        value = storable(value)
     if value is None:
         return None
     if not isinstance(value, Mapping):

@@ -14,6 +14,8 @@ import bson
 from bson import json_util
 from pydantic import BaseModel
 
+from supervisor.codec import storable
+
 MAX_DEPTH = 100
 """Levels of nesting; the database's own limit is 180 with the job around it."""
 SPOOLED_RESULT = "result.json"
@@ -45,7 +47,7 @@ def encode_result(
 def as_document(value: Any) -> Mapping[str, Any]:
     """Return a pydantic model or a mapping as a mapping. Raises NotStorableError for anything else."""
     if isinstance(value, BaseModel):
-        return value.model_dump()
+        value = storable(value)
     if isinstance(value, Mapping):
         return value
     raise NotStorableError(f"the handler returned {_article(value)}; a dict, a pydantic model or None is allowed")
@@ -86,7 +88,7 @@ def _clean(value: Any, place: str, depth: int) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, BaseModel):
-        return _clean(value.model_dump(), place, depth)
+        return _clean(storable(value), place, depth)
     if isinstance(value, Mapping):
         return {_key(key, place): _clean(item, f"{place}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -11,10 +11,10 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Int64, ObjectId, json_util
+from bson import Decimal128, Int64, ObjectId, json_util
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, HttpUrl, SecretStr
 
 from supervisor.worker.results import MAX_DEPTH, SPOOLED_RESULT, NotStorableError, encode_result
 
@@ -123,14 +123,54 @@ UNSTORABLE = [
         (lambda value: {"a": value}, "result.a"),
         (lambda value: {"pages": [{}, {"words": (1, value)}]}, "result.pages[1].words[1]"),
         (lambda value: {"a.b": {"$c": value}}, "result.a.b.$c"),
-        (lambda value: Shape(points=[], note={"x": [value]}), "result.note.x[0]"),
     ],
-    ids=["at the top", "inside", "odd keys", "in a model"],
+    ids=["at the top", "inside", "odd keys"],
 )
 def test_what_bson_cannot_hold_is_named_by_its_place(tmp_path, around, place, value, kind):
     with pytest.raises(NotStorableError) as refusal:
         encode_result(around(value), INLINE, tmp_path)
     assert str(refusal.value).startswith(f"{place}: {kind} cannot be stored: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "as_json"),
+    [
+        (date(2024, 5, 1), "2024-05-01"),
+        (time(12), "12:00:00"),
+        (timedelta(1), "P1D"),
+        (Decimal("1.50"), "1.50"),
+        (Path("x/y"), "x/y"),
+        (Colour.RED, "red"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (HttpUrl("http://a.example/b"), "http://a.example/b"),
+        (frozenset([7]), [7]),
+        ((1, (Colour.RED,)), [1, ["red"]]),
+        ({5: date(2024, 5, 1), Colour.RED: 1, date(2024, 5, 1): 2}, {"5": "2024-05-01", "red": 1, "2024-05-01": 2}),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_bson_does_not_have_is_stored_in_its_json_form_if_it_is_in_a_model(tmp_path, value, as_json):
+    assert stored(Shape(points=[], note=value), tmp_path)["note"] == as_json
+
+
+def test_what_bson_has_stays_what_it_is_in_a_model(tmp_path):
+    kept = {
+        "at": datetime(2024, 5, 1, tzinfo=UTC),
+        "id": ObjectId(),
+        "data": b"x",
+        "n": Int64(5),
+        "re": Decimal128("1"),
+    }
+    assert stored(Shape(points=[], note=kept), tmp_path)["note"] == kept
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(object(), "an object"), (2**63, "an int"), (print, "a builtin"), (SecretStr("x"), "a SecretStr")],
+)
+def test_what_has_no_such_form_and_secrets_are_refused_in_a_model_too(tmp_path, value, kind):
+    with pytest.raises(NotStorableError, match=rf"^result.note.x\[0\]: {kind}"):
+        encode_result(Shape(points=[], note={"x": [value]}), INLINE, tmp_path)
 
 
 @pytest.mark.parametrize(
