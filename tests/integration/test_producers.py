@@ -3,7 +3,10 @@
 import asyncio
 import inspect
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
 
 import pytest
 from bson import ObjectId
@@ -227,6 +230,32 @@ async def test_an_event_loop_has_its_turns_while_many_are_checked(mongo_uri, pre
             await enqueued
         running.cancel()
     assert turns >= 10
+
+
+async def test_a_payload_of_a_model_arrives_as_it_was_whatever_its_types(queue, jobs, registry):
+    class Order(BaseModel):
+        day: date
+        id: UUID
+        total: Decimal
+        status: Status
+        scan: Path
+        tags: set[int]
+        at: datetime
+        lines: dict[int, timedelta]
+
+    registry.add(HandlerSpec("order", print, Order, takes_context=False, module="tests"))
+    given = Order(day=date(2026, 5, 4), id=UUID(int=7), total=Decimal("1.50"), status=Status.PENDING, scan=Path("a/b"),
+                  tags={3}, at=datetime(2026, 5, 4, 12, tzinfo=UTC), lines={5: timedelta(hours=1)})  # fmt: skip
+    await queue.enqueue("order", given)
+    await queue.enqueue_many("order", [given])
+    await queue.enqueue_batch([{"handler": "order", "payload": given}])
+    stored = [job["payload"] async for job in jobs.find()]
+    assert stored == [stored[0]] * 3
+    assert stored[0] == {
+        "day": "2026-05-04", "id": str(UUID(int=7)), "total": "1.50", "status": "pending", "scan": "a/b", "tags": [3],
+        "at": given.at, "lines": {"5": "PT1H"},
+    }  # fmt: skip
+    assert registry.get("order").parse_payload(stored[0]) == given
 
 
 async def test_a_delay_is_a_run_at_in_so_many_seconds(queue, jobs):
