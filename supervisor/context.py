@@ -16,13 +16,16 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, Generic, NoReturn, Protocol, TypeVar
 
 import structlog
+from pydantic import BaseModel
 
+from supervisor.codec import storable
 from supervisor.errors import JobStateError
 
 _BUSY_S = 0.5
 """Between two looks whether another job has left the block of a `once`."""
 
 T = TypeVar("T")
+Payload = Mapping[str, Any] | BaseModel | None
 
 
 class ProgressLink(Protocol):
@@ -156,15 +159,13 @@ class JobContext(_Context[SupervisorLink]):
         if todo:
             self.link.end_once(key, happened=True)
 
-    def enqueue(
-        self, handler: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, **fields: Any
-    ) -> Any:
+    def enqueue(self, handler: str, payload: Payload = None, *, key: str | None = None, **fields: Any) -> Any:
         """Insert another job and return its id; `fields` are the producer's.
 
         Without a `key`, each attempt inserts one of its own. Under a `key`, all attempts of this job together insert
         one. Raises UsageError, UnknownHandlerError, PayloadError or JobStateError as a queue does.
         """
-        return self.link.enqueue({"handler": handler, "payload": dict(payload or {}), **fields}, key)
+        return self.link.enqueue({"handler": handler, "payload": _plain(payload), **fields}, key)
 
 
 @dataclass(frozen=True)
@@ -205,11 +206,15 @@ class AsyncJobContext(_Context[AsyncSupervisorLink]):
             await self.link.end_once(key, happened=True)
 
     def enqueue(
-        self, handler: str, payload: Mapping[str, Any] | None = None, *, key: str | None = None, **fields: Any
+        self, handler: str, payload: Payload = None, *, key: str | None = None, **fields: Any
     ) -> Awaitable[Any]:
         """Insert another job and return its id, as `JobContext.enqueue` does."""
-        job = {"handler": handler, "payload": dict(payload or {}), **fields}
+        job = {"handler": handler, "payload": _plain(payload), **fields}
         return Awaited("enqueue", lambda: self.link.enqueue(job, key), self.unawaited)
+
+
+def _plain(payload: Payload) -> Any:
+    return storable(payload) if isinstance(payload, BaseModel) else dict(payload or {})
 
 
 def _is_to_do(key: str, standing: str, at_most: bool) -> bool:

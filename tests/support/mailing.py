@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from supervisor import JobContext, handler
 
 
@@ -21,10 +23,19 @@ def mails(payload: dict, job: JobContext) -> dict:
     return {"sent": todo}
 
 
+class Mail(BaseModel):
+    """What `mails` takes, with a type that BSON does not have."""
+
+    key: str
+    ledger: Path
+    inside: str | None = None
+    behind: str | None = None
+
+
 @handler("fans_out", max_attempts=3)
 def fans_out(payload: dict, job: JobContext) -> dict:
     """Enqueue other jobs, and fail in the first attempt."""
-    found = [job.enqueue("mails", each, key=f"mail-{number}") for number, each in enumerate(payload["mails"])]
+    found = [job.enqueue("mails", Mail(**each), key=f"mail-{number}") for number, each in enumerate(payload["mails"])]
     if payload.get("handler"):
         job.enqueue(payload["handler"], {})
     _misbehave(payload.get("behind"), job.attempt)
