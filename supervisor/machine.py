@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,19 @@ from supervisor.config.cores import usable_cores
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 VMSTAT = Path("/proc/vmstat")
+CORES_FOR_S = 15
+"""For how long the number of cores is taken for known: it takes as long to find out as all else together."""
 
 
 def look_around() -> dict[str, Any]:
     """Return how busy the machine is: `{load_1m, cores, memory_available_mb}`; of the cores, those that may be used."""
-    return {"load_1m": load_1m(), "cores": usable_cores(), "memory_available_mb": memory_available_mb()}
+    cores = _cores(int(time.monotonic() / CORES_FOR_S))
+    return {"load_1m": load_1m(), "cores": cores, "memory_available_mb": memory_available_mb()}
+
+
+@functools.lru_cache(maxsize=1)
+def _cores(_period: int) -> int:
+    return usable_cores()
 
 
 def load_1m() -> float:

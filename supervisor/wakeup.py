@@ -26,7 +26,7 @@ from supervisor.store.patience import first_line
 log = structlog.get_logger("supervisor.wakeup")
 
 POLL_S = 1.0
-QUIET_S = 2.5
+QUIET_S = 3.5
 _TURN_S = 2.0
 """Whoever waits turns once in so many seconds at least: that shows that it lives."""
 _REOPEN_S = 1.0
