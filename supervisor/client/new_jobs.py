@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import NoneType
 from typing import Any, TypedDict, cast
 
 import bson
@@ -71,7 +72,7 @@ def plain_payload(payload: Mapping[str, Any] | BaseModel | None) -> dict[str, An
     """Return a payload as it is stored; raises PayloadError for what is no document."""
     if isinstance(payload, BaseModel):
         return cast(dict[str, Any], storable(payload))
-    if not isinstance(payload, Mapping | None):
+    if not isinstance(payload, (dict, Mapping, NoneType)):
         raise PayloadError(f"payload: is {payload!r:.80}, must be a document")
     return dict(payload or {})
 
