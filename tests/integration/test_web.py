@@ -400,17 +400,22 @@ async def test_many_that_follow_leave_half_of_the_connections_to_others(mongo_ur
             async for job in queue.follow(job_id):
                 seen[job["status"]] += 1
 
+        async def two_streams():
+            return len(await open_streams()) == 2
+
         async with asyncio.TaskGroup() as followers:
             for job_id in ids:
                 followers.create_task(follow_one(job_id))
             await until_async(lambda: seen["pending"] == 12, 30)
-            assert len(await open_streams()) == 2
+            await until_async(two_streams, 30)  # one may be missing at the moment at which its cursor is handed back
+            assert max([len(await open_streams()) for _ in range(5)]) <= 2
             await jobs.update_many({}, {"$set": {"status": "completed"}})
         assert seen["completed"] == 12
-        assert await open_streams() == set()
+        await until_async(lambda: _none(open_streams), 30)
         later = asyncio.create_task(follow_one(await queue.enqueue("sum", {})))
         await until_async(open_streams, 30, "a stream for one that comes when all have left")
         later.cancel()
+        await asyncio.wait({later})
 
 
 async def test_a_client_that_leaves_ends_the_stream_and_its_change_stream(client, queue, open_streams):
