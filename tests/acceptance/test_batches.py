@@ -64,7 +64,7 @@ def test_waiting_for_a_batch_sits_out_a_database_that_does_not_answer(command, j
     batches = jobs.collection.database["batches"]
     until(lambda: batches.find_one({"open": False}), 30, "the batch to be enqueued")
     with failing(mongod, ["aggregate"], errorCode=96, namespace=batches.full_name) as point:
-        point.wait(count=2)
+        point.wait(25, count=2)
     jobs.collection.update_one({}, {"$set": {"status": "completed", "finished_at": datetime.now(UTC)}})
     assert waiting.wait(60) == 0
     assert waiting.stdout.read() == "all 1 jobs completed\n"

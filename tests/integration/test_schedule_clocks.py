@@ -121,7 +121,7 @@ def held_up(clocked_mongod, database, put_clock):
         with capture_logs() as entries:
             try:
                 with failing(clocked_mongod, ["aggregate"], errorCode=96, namespace=namespace) as point:
-                    await asyncio.to_thread(point.wait, count=2)
+                    await asyncio.to_thread(point.wait, 25, count=2)
                     await put_clock(moment)
                 await until_async(lambda: "database.back" in [entry["event"] for entry in entries], 30)
             finally:

@@ -324,7 +324,7 @@ async def test_a_database_that_does_not_answer_is_waited_for(mongod, database, j
     try:
         with capture_logs() as entries:
             with failing(mongod, ["update", "aggregate"], errorCode=96, namespace=namespace) as point:
-                await asyncio.to_thread(point.wait, count=2)
+                await asyncio.to_thread(point.wait, 25, count=2)
             await until_async(lambda: "database.back" in [entry["event"] for entry in entries], 30)
         assert await made(jobs) == [job_id(ticked)]
         events = [entry["event"] for entry in entries]
