@@ -19,3 +19,14 @@ def test_a_job_that_comes_while_none_waits_is_claimed_without_a_look_at_the_queu
     with failing(mongod, ["aggregate"], errorCode=96, namespace=jobs.collection.full_name):
         assert jobs.run("ok")["status"] == "completed"
     assert jobs.run("ok")["status"] == "completed", "and what comes after the trouble is looked for"
+
+
+def test_a_job_that_comes_while_others_wait_comes_after_them(jobs: Jobs, start: StartSupervisor) -> None:
+    kinds = ({"handler": "sleeps", "payload": {"seconds": 1}}, {"handler": "ok"}, {"handler": "ok"})
+    made = jobs.collection.insert_many([{**kind, "status": "pending"} for kind in kinds]).inserted_ids
+    start(pool={"workers": 1})
+    jobs.wait(made[0], "processing")
+    made.append(jobs.insert("ok"))
+    started = [jobs.wait(job_id)["started_at"] for job_id in made]
+    assert started == sorted(started)
+    assert started[1] < started[3]
