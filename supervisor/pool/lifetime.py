@@ -14,7 +14,7 @@ from supervisor.process_tree import Footprint
 UNLIMITED = 2**31
 SETTLED_AFTER_JOBS = 10
 """Until then a worker may load what its handlers need; what it gathers later is growth."""
-LOOK_EVERY_JOBS, LOOK_EVERY_S = 5, 0.1
+LOOK_EVERY_JOBS, LOOK_EVERY_S = 5, 0.02
 """Both must have gone by: a look costs as much as a very short job."""
 MOST_DESCRIPTORS, MOST_THREADS = 200, 50
 """Growth of open descriptors and threads that is no cache any more."""
