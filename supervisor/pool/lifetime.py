@@ -14,8 +14,11 @@ from supervisor.process_tree import Footprint
 UNLIMITED = 2**31
 SETTLED_AFTER_JOBS = 10
 """Until then a worker may load what its handlers need; what it gathers later is growth."""
-LOOK_EVERY_JOBS, LOOK_EVERY_S = 5, 0.02
-"""Both must have gone by: a look costs as much as a very short job."""
+LOOK_EVERY_JOBS, STEADY_S = 5, 0.1
+"""Where the last look has found nothing more than the one before, so many seconds must have gone by, too: a look costs
+as much as a very short job.
+"""
+STEADY_MB = 1.0
 MOST_DESCRIPTORS, MOST_THREADS = 200, 50
 """Growth of open descriptors and threads that is no cache any more."""
 
@@ -29,6 +32,8 @@ class Lifetime:
         self._most_mb = 0.0
         self.limit(max_jobs, max_growth_mb)
         self._settled: Footprint | None = None
+        self._last: Footprint | None = None
+        self._steady = False
         self._looked_after, self._looked_at = 0, -math.inf
         """After how many jobs it was looked at last, and when."""
         self.outgrown: str | None = None
@@ -45,12 +50,13 @@ class Lifetime:
         """
         if jobs_done < max(SETTLED_AFTER_JOBS, self._looked_after + LOOK_EVERY_JOBS):
             return
-        if at_s < self._looked_at + LOOK_EVERY_S:
+        if self._steady and at_s < self._looked_at + STEADY_S:
             return
         self._looked_after, self._looked_at = jobs_done, at_s
         now = footprint()
         if now is not None:
-            self._settled = self._settled or now
+            self._steady = self._last is not None and not _grows(self._last, now)
+            self._settled, self._last = self._settled or now, now
             self.outgrown = self._excess(now, self._settled)
 
     def is_over(self, jobs_done: int) -> bool:
@@ -69,3 +75,8 @@ class Lifetime:
         if (more := now.threads - settled.threads) > MOST_THREADS:
             return f"its jobs have left {more} threads running"
         return None
+
+
+def _grows(before: Footprint, now: Footprint) -> bool:
+    more = now.descriptors > before.descriptors or now.threads > before.threads
+    return more or now.rss_mb > before.rss_mb + STEADY_MB

@@ -50,11 +50,20 @@ def test_what_it_gathers_later_ends_it_and_is_named(footprint, reason):
     assert lifetime.outgrown == reason
 
 
-def test_it_is_not_looked_at_every_few_of_its_jobs_where_those_are_very_short():
-    looks = []
-    served(Lifetime(0, 99, 1.0), 1000, lambda job: looks.append(job) or Footprint(50, 10, 2), job_s=0.001)
-    assert 40 <= len(looks) <= 60
-    assert served(Lifetime(0, 99, 1.0), 1000, lambda job: Footprint(50.0 + job, 10, 2), job_s=0.001) is not None
+@pytest.mark.parametrize(
+    ("footprint", "job_s", "looks"),
+    [
+        (lambda _: Footprint(50, 10, 2), 0.001, 12),
+        (lambda _: Footprint(50, 10, 2), 1.0, 199),
+        (lambda job: Footprint(50 + job, 10, 2), 0.001, 199),
+        (lambda job: Footprint(50, 10 + job, 2), 0.001, 199),
+    ],
+    ids=["steady", "steady, and its jobs are long", "its memory grows", "it keeps files open"],
+)
+def test_while_it_is_steady_it_is_not_looked_at_after_every_few_very_short_jobs(footprint, job_s, looks):
+    seen = []
+    served(Lifetime(0, 0, 1.0), 1000, lambda job: seen.append(job) or footprint(job), job_s)
+    assert len(seen) == pytest.approx(looks, rel=0.25)
 
 
 def test_a_worker_that_is_gone_is_judged_by_nothing():
