@@ -134,7 +134,7 @@ class AsyncQueue:
         """Insert jobs that belong together; each is `{handler, payload, …}` with the producer's fields.
 
         `on_end` is a job of the same form, enqueued exactly once when all have ended, in whatever way; its payload gets
-        the `batch_id`. Nothing is inserted unless all are sound. Raises as `enqueue` does.
+        the `batch_id`. Nothing is inserted unless all are sound and none is there already. Raises as `enqueue` does.
         """
         return await self._do(batches.make(self._operations, batch_id or ObjectId(), jobs, on_end, session))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bson
 from pymongo.errors import DuplicateKeyError
 
+from supervisor.client import inserting
 from supervisor.client.calls import Breath, Steps, call
-from supervisor.client.inserting import Made
+from supervisor.client.inserting import ACTIVE, Made
 from supervisor.client.operations import AT_A_BREATH, Operations
 from supervisor.core import files
 from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
@@ -18,7 +21,6 @@ from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, Unk
 
 Document = dict[str, Any]
 _ENDED = [status.value for status in ENDED]
-_ACTIVE = [Status.PENDING.value, Status.PROCESSING.value]
 
 
 def make(
@@ -32,34 +34,72 @@ def make(
 
     If the producer dies in between, the batch stays open, and never ends.
     """
-    made = yield from _checked(operations, batch_id, jobs)
+    checked = yield from _checked(operations, batch_id, jobs)
+    made = checked.made
     fields: Document = {"collection": operations.jobs, "total": len(made), "open": True}
     if on_end is not None:
         fields["on_end"] = _checked_end(operations, batch_id, on_end)
-        yield from operations.name_files([(fields["on_end"]["_id"], files.named_in(fields["on_end"]))], session)
+    if found := (yield from inserting.find_taken(operations.jobs, checked.own_ids, checked.unique_keys, session)):
+        raise JobStateError(f"{len(found)} of {len(made)} jobs are there already, so none was enqueued: {found[0]}")
     dated = {**{name: {"$literal": value} for name, value in fields.items()}, "created_at": "$$NOW"}
     new = {"_id": {"$eq": batch_id}, "created_at": {"$exists": False}}  # else the upsert would find one that is there
     try:
         yield call(COLLECTION, "update_one", new, [{"$set": dated}], upsert=True, session=session)
     except DuplicateKeyError:
         raise JobStateError(f"a batch with the id {str(batch_id)!r} exists already") from None
-    yield from operations.enqueue_many(made, session)
-    yield call(COLLECTION, "update_one", {"_id": {"$eq": batch_id}}, {"$set": {"open": False}}, session=session)
+    if on_end is not None:
+        yield from operations.name_files([(fields["on_end"]["_id"], files.named_in(fields["on_end"]))], session)
+    _, refused = yield from operations.insert_many(made, session)
+    this = {"_id": {"$eq": batch_id}}
+    if len(refused) == len(made):  # somebody else was faster, since we looked, with all of them
+        yield call(COLLECTION, "delete_one", this, session=session)
+    else:
+        closed = {"open": False, "total": len(made) - len(refused)}
+        yield call(COLLECTION, "update_one", this, {"$set": closed}, session=session)
+    if refused:
+        raise inserting.taken(refused, len(made))
     return progress({**fields, "_id": batch_id}, {}, 0)
 
 
-def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> Steps[list[Made]]:
-    now, made = datetime.now(UTC), list[Made]()
+@dataclass
+class _Checked:
+    """The jobs of a batch, and what of theirs may be taken: ids of the producer's own and `unique_key`s."""
+
+    made: list[Made] = field(default_factory=list)
+    own_ids: list[Any] = field(default_factory=list)
+    unique_keys: list[str] = field(default_factory=list)
+    seen: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, made: Made, number: int, *, own_id: bool) -> None:
+        """Take in a job; raises UsageError for what another one of the batch has already."""
+        self.made.append(made)
+        if own_id:
+            self.own_ids.append(made.job_id)
+            self._note("_id", made.job_id, number)
+        if made.unique_key is not None:
+            self.unique_keys.append(made.unique_key)
+            self._note("unique_key", made.unique_key, number)
+
+    def _note(self, name: str, value: Any, number: int) -> None:
+        before = self.seen.setdefault(bson.encode({name: value}), number)
+        if before != number:
+            raise UsageError(f"{name}: {value!r} is that of jobs[{before}] too")
+
+
+def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> Steps[_Checked]:
+    now, checked = datetime.now(UTC), _Checked()
     for number, job in enumerate(jobs):
         if number % AT_A_BREATH == 0:
             yield Breath()
+        own_id = job.get("job_id") is not None or job.get("_id") is not None
         try:
-            made.append(Made.of(*operations.checked_fields({**job, "batch_id": batch_id}, now)))
+            made = Made.of(*operations.checked_fields({**job, "batch_id": batch_id}, now))
+            checked.add(made, number, own_id=own_id)
         except (UsageError, PayloadError, UnknownHandlerError) as error:
             raise type(error)(f"jobs[{number}]: {error}") from None
-    if not made:
+    if not checked.made:
         raise UsageError("jobs: a batch needs at least one")
-    return made
+    return checked
 
 
 def _checked_end(operations: Operations, batch_id: Any, on_end: Mapping[str, Any]) -> Document:
@@ -123,14 +163,14 @@ def _finish(operations: Operations, document: Document, so_far: Batch) -> Steps[
 
 def _without_document(operations: Operations, batch_id: Any) -> Steps[Batch]:
     """Count all jobs of a batch that a program has made by inserting jobs and nothing else."""
-    counts = yield from _count(operations, {"batch_id": {"$eq": batch_id}, "status": {"$in": [*_ACTIVE, *_ENDED]}})
+    counts = yield from _count(operations, {"batch_id": {"$eq": batch_id}, "status": {"$in": [*ACTIVE, *_ENDED]}})
     if not counts:
         raise JobNotFoundError(f"no job has the batch_id {str(batch_id)!r}")
     return Batch(batch_id, sum(counts.values()), {status.value: counts.get(status.value, 0) for status in Status})
 
 
 def _any_active(operations: Operations, batch_id: Any) -> Steps[bool]:
-    active = {"batch_id": {"$eq": batch_id}, "status": {"$in": _ACTIVE}}
+    active = {"batch_id": {"$eq": batch_id}, "status": {"$in": ACTIVE}}
     return (yield call(operations.jobs, "find_one", active, {"_id": 1})) is not None
 
 

@@ -12,10 +12,12 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from supervisor.client.calls import Call, InTurn, Steps, call
 from supervisor.core import files
+from supervisor.core.job import Status
 from supervisor.errors import JobStateError
 
 CHUNK_JOBS, CHUNK_BYTES = 2000, 8 << 20
 """Of one insert; it has to end within the deadline of a call."""
+ACTIVE = [Status.PENDING.value, Status.PROCESSING.value]
 _DUPLICATE_KEY = 11000
 _FILE_ID = b"file_id\0"
 """How a field of this name stands in BSON."""
@@ -75,6 +77,16 @@ def insert_many(collection: str, jobs: Iterable[Made], session: Any = None) -> S
     answers = yield InTurn(calls(), under_way=2 if session is None else 1)
     refused = [job for chunk, answer in zip(chunks, answers, strict=False) for job in _refused(chunk, answer)]
     return [job.job_id for chunk in chunks for job in chunk], refused
+
+
+def find_taken(collection: str, ids: Sequence[Any], keys: Sequence[str], session: Any = None) -> Steps[list[Any]]:
+    """Return which of these ids a job has already, and under which of these `unique_key`s one waits or runs."""
+    found: list[Any] = []
+    for field, values, more in (("_id", ids, {}), ("unique_key", keys, {"status": {"$in": ACTIVE}})):
+        for start in range(0, len(values), CHUNK_JOBS):
+            wanted = {field: {"$in": values[start : start + CHUNK_JOBS]}, **more}
+            found += [job[field] for job in (yield call(collection, "find", wanted, {field: 1}, session=session))]
+    return found
 
 
 def taken(refused: Sequence[Made], of: int) -> JobStateError:

@@ -139,12 +139,16 @@ class Operations:
 
         Raises JobStateError where the id or the `unique_key` of some is taken; all others are inserted then.
         """
-        if isinstance(jobs, list):  # else they name no files
-            yield from self.name_files([(job.job_id, job.file_ids) for job in jobs], session)
-        ids, refused = yield from inserting.insert_many(self.jobs, jobs, session)
+        ids, refused = yield from self.insert_many(jobs, session)
         if refused:
             raise inserting.taken(refused, len(ids))
         return ids
+
+    def insert_many(self, jobs: Iterable[Made], session: Any = None) -> Steps[tuple[list[Any], list[Made]]]:
+        """Do the same; return the ids, and the jobs whose id or `unique_key` is taken instead of raising that."""
+        if isinstance(jobs, list):  # else they name no files
+            yield from self.name_files([(job.job_id, job.file_ids) for job in jobs], session)
+        return (yield from inserting.insert_many(self.jobs, jobs, session))
 
     def name_files(self, jobs: Sequence[tuple[Any, Sequence[Any]]], session: Any = None) -> Steps[None]:
         """Let files belong to jobs that name them, given as (id of the job, ids of the files).

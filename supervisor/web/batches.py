@@ -56,7 +56,7 @@ def add_to(api: APIRouter) -> None:
         response_model=BatchMade,
         responses=documented(
             _400=BAD_BODY,
-            _409="`batch_id` or a `job_id` is taken.",
+            _409="`batch_id`, or a `job_id` or `unique_key` of a job, is taken.",
             _413="A payload, or the whole request, is too large.",
             _422="A job is wrong; `errors` names it by its number.",
         ),

@@ -143,7 +143,7 @@ class BatchJob(JobSpec):
 
 
 class NewBatch(Given):
-    """Jobs that belong together. Nothing is enqueued unless all are sound."""
+    """Jobs that belong together. Nothing is enqueued unless all are sound and none is there already."""
 
     jobs: list[BatchJob] = Field(min_length=1, description="The jobs.")
     on_end: JobSpec | None = Field(

@@ -180,14 +180,53 @@ async def test_many_are_inserted_in_order_with_the_same_options(queue, jobs, mon
     assert {(job["priority"], job["group_key"], job["status"]) for job in found.values()} == {(2, "g", "pending")}
 
 
-async def test_of_many_those_that_are_there_already_are_refused_and_all_others_inserted(queue, jobs, monkeypatch):
+def keyed(*keys):
+    return [{"handler": "count", "payload": {"path": key}, "unique_key": key} for key in keys]
+
+
+async def test_of_a_batch_nothing_is_inserted_if_any_of_it_is_there_already(queue, database, jobs, monkeypatch):
     monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 3)
-    for key in ("1", "7"):
-        await queue.enqueue("count", {"path": key}, unique_key=key)
-    batch = [{"handler": "count", "payload": {"path": str(n)}, "unique_key": str(n)} for n in range(10)]
-    with pytest.raises(JobStateError, match="2 of 10 jobs are there already and were not enqueued; the first: 1"):
-        await queue.enqueue_batch(batch)
-    assert await jobs.distinct("unique_key") == [str(n) for n in range(10)]
+    await queue.enqueue("count", {"path": "7"}, unique_key="7")
+    await queue.enqueue("sum", {}, job_id="mine")
+    for batch, reason in (
+        (keyed(*"0123456789"), "1 of 10 jobs are there already, so none was enqueued: 7"),
+        ([*keyed("a"), {"handler": "sum", "job_id": "mine"}], "1 of 2 jobs are there already, so none .*: mine"),
+    ):
+        with pytest.raises(JobStateError, match=reason):
+            await queue.enqueue_batch(batch, batch_id="b")
+    for batch, reason in (
+        (keyed("a", "b", "a"), r"jobs\[2\]: unique_key: 'a' is that of jobs\[0\] too"),
+        ([{"handler": "sum", "_id": 5}] * 2, r"jobs\[1\]: _id: 5 is that of jobs\[0\] too"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            await queue.enqueue_batch(batch, batch_id="b")
+    assert await jobs.count_documents({}) == 2
+    assert await database["batches"].count_documents({}) == 0
+    await jobs.update_many({}, {"$set": {"status": "completed"}})  # its key is free again
+    assert (await queue.enqueue_batch(keyed("7"), batch_id="b")).total == 1
+
+
+@pytest.mark.parametrize("faster", [1, 2])
+async def test_a_batch_ends_all_the_same_if_somebody_was_faster_with_some_of_it(
+    mongo_uri, database, jobs, mongod, faster
+):
+    """Between the look whether any of it is there, and the insert, which a fail point holds up."""
+    async with AsyncMongoClient(mongo_uri, tz_aware=True) as client:
+        queue = AsyncQueue(client, database.name)
+        held_up = {"blockConnection": True, "blockTimeMS": 3000, "namespace": jobs.full_name}
+        with failing(mongod, ["insert"], **held_up) as point:
+            ours = asyncio.create_task(queue.enqueue_batch(keyed("a", "b"), batch_id="b", on_end={"handler": "sum"}))
+            await asyncio.to_thread(point.wait, 25)
+            for key in "ab"[:faster]:  # an update, which is let through
+                theirs = {"$set": {"handler": "sum", "status": "pending", "unique_key": key}}
+                await jobs.update_one({"_id": key}, theirs, upsert=True)
+        with pytest.raises(JobStateError, match=f"{faster} of 2 jobs are there already and were not enqueued; .*: a"):
+            await ours
+        if faster == 1:
+            assert ((await queue.batch("b")).total, (await queue.batch("b")).counts["pending"]) == (1, 1)
+            assert await BatchStore(database, JOBS).to_end(["b"]) != [], "its end is waited for"
+        else:
+            assert await database["batches"].count_documents({}) == 0
 
 
 async def test_an_insert_that_fails_is_told_and_few_are_made_after_it(queue, jobs, mongod, monkeypatch):

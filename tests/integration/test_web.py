@@ -316,6 +316,19 @@ async def test_a_batch_with_a_mistake_is_422_and_nothing_of_it_is_stored(client,
     assert await stored(database) == {}
 
 
+async def test_a_batch_of_which_something_is_taken_is_409_and_nothing_more_is_stored(client, database, jobs):
+    await client.post("/jobs", json={"handler": "sum", "unique_key": "k"})
+    before = await stored(database)
+    again = {"jobs": [{"handler": "sum"}, {"handler": "sum", "unique_key": "k"}], "batch_id": "b"}
+    check_problem(
+        await client.post("/batches", json=again), 409, "1 of 2 jobs are there already, so none was enqueued: k"
+    )
+    twice = {"jobs": [{"handler": "sum", "job_id": 5}, {"handler": "sum", "job_id": 5}], "batch_id": "b"}
+    problem = check_problem(await client.post("/batches", json=twice), 422, "_id: 5 is that of jobs[0] too")
+    assert problem["errors"][0]["field"] == "jobs[1]"
+    assert await stored(database) == before
+
+
 async def test_a_body_that_is_no_json_is_named(client, database):
     for content, kind, reason in (
         (b'{"handler": ', "application/json", "body: is not JSON: Expecting value, at character 12"),
