@@ -84,7 +84,7 @@ def start(mongo_uri: str, database_name: str, tmp_path: Path) -> Iterator[StartA
         made = RunningApplication(process, port, log)
         running.append(made)
         if up:
-            until(made.is_up, 30, "the application to be up")
+            until(made.is_up, 60, "the application to be up")
         return made
 
     yield start_one
