@@ -42,7 +42,7 @@ log = structlog.get_logger("supervisor.pool.slot")
 
 BEGIN_TIMEOUT_S = 30.0
 """From handing over a job to the worker's word that it begins."""
-DUMP_TIMEOUT_S = 0.1
+DUMP_TIMEOUT_S = 0.25
 """For a worker that is about to be killed to write its stacks."""
 _SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
 _ORDERS = {

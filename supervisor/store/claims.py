@@ -45,8 +45,8 @@ SMALL_PAYLOAD_BYTES = 64 * 1024
 """A job with a larger payload is not claimed before a slot is free for it: many of those would be much to hold."""
 _AGAIN_S = 0.02
 """When to look again after somebody else was at a gate at the same time, or had taken the jobs."""
-_PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 9001, 10107, 11600, 11602, 13435, 13436}
-"""Codes of errors that say nothing of the document: a conflict of writes, a lack of time, a change of the primary."""
+_PASSING = {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 262, 365, 388, 9001, 10107, 11600, 11602, 13435, 13436}
+"""Codes of errors that say nothing of the document: a conflict of writes, a lack of time or cache, another primary."""
 
 
 def _unknown(_handler: str) -> Expected:

@@ -228,7 +228,7 @@ def _spawn(directory: Path, port: int, options: Sequence[str]) -> subprocess.Pop
         *(sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid()), str(find_mongod())),
         *("--dbpath", str(directory), "--logpath", str(directory / "mongod.log"), "--logappend", "--quiet"),
         *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
-        *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
+        *("--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "256"),
         *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
         *options,
     ]
