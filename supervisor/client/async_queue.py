@@ -134,9 +134,10 @@ class AsyncQueue:
         """Insert jobs that belong together; each is `{handler, payload, …}` with the producer's fields.
 
         `on_end` is a job of the same form, enqueued exactly once when all have ended, in whatever way; its payload gets
-        the `batch_id`. Nothing is inserted unless all are sound and none is there already. Raises as `enqueue` does.
+        the `batch_id`. Nothing is inserted unless all are sound and none is there already. With a `batch_id` of your
+        own, a call that failed half way may be repeated. Raises as `Queue.enqueue_batch` does.
         """
-        return await self._do(batches.make(self._operations, batch_id or ObjectId(), jobs, on_end, session))
+        return await self._do(batches.make(self._operations, batch_id, jobs, on_end, session))
 
     async def batch(self, batch_id: Any) -> Batch:
         """Return the progress of a batch; raises JobNotFoundError where no job has this `batch_id`."""

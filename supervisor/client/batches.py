@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson
+from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.client import inserting
 from supervisor.client.calls import Breath, Steps, call
 from supervisor.client.inserting import ACTIVE, Made
+from supervisor.client.new_jobs import check_storable
 from supervisor.client.operations import AT_A_BREATH, Operations
 from supervisor.core import files
 from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
@@ -30,35 +33,86 @@ def make(
     on_end: Mapping[str, Any] | None,
     session: Any = None,
 ) -> Steps[Batch]:
-    """Check and insert the jobs of a batch; raises as `enqueue_batch` does.
+    """Check and insert the jobs of a batch (None: of a new id); raises as `enqueue_batch` does.
 
-    If the producer dies in between, the batch stays open, and never ends.
+    If the producer dies in between, or the database falls silent, the batch stays open. With an id of the producer's
+    own, the same request goes on with it: the ids of its jobs follow from that, so none is inserted twice.
     """
-    checked = yield from _checked(operations, batch_id, jobs)
+    check_storable({"batch_id": batch_id})
+    begun = None if batch_id is None else (yield from _begun(operations, batch_id, session))
+    begun_at = datetime.now(UTC) if begun is None else begun["begun_at"]
+    numbering = None if batch_id is None else _Numbering.of(batch_id, begun_at)
+    batch_id = ObjectId() if batch_id is None else batch_id
+    checked = yield from _checked(operations, batch_id, jobs, numbering)
     made = checked.made
-    fields: Document = {"collection": operations.jobs, "total": len(made), "open": True}
-    if on_end is not None:
-        fields["on_end"] = _checked_end(operations, batch_id, on_end)
-    if found := (yield from inserting.find_taken(operations.jobs, checked.own_ids, checked.unique_keys, session)):
+    end = None if on_end is None else _checked_end(operations, batch_id, on_end)
+    if found := (yield from checked.find_taken(operations, batch_id, session)):
         raise JobStateError(f"{len(found)} of {len(made)} jobs are there already, so none was enqueued: {found[0]}")
-    dated = {**{name: {"$literal": value} for name, value in fields.items()}, "created_at": "$$NOW"}
-    new = {"_id": {"$eq": batch_id}, "created_at": {"$exists": False}}  # else the upsert would find one that is there
+    if begun is None:
+        fields: Document = {"collection": operations.jobs, "total": len(made), "open": True, "begun_at": begun_at}
+        begun = {**fields, "_id": batch_id, **({} if end is None else {"on_end": end})}
+        yield from _begin(begun, session)
+    elif (begun.get("total"), "on_end" in begun) != (len(made), on_end is not None):
+        raise _exists(batch_id)
+    if end := begun.get("on_end"):
+        yield from operations.name_files([(end["_id"], files.named_in(end))], session)
+    yield from _insert(operations, batch_id, made, session)
+    return progress(begun, {}, 0)
+
+
+def _begun(operations: Operations, batch_id: Any, session: Any) -> Steps[Document | None]:
+    """Return a batch that somebody has begun to insert; raises JobStateError for one that is whole, or of others."""
+    found: Document | None = yield call(COLLECTION, "find_one", {"_id": {"$eq": batch_id}}, session=session)
+    if found is None:
+        return None
+    is_ours = found.get("open") is True and found.get("collection") == operations.jobs
+    if not is_ours or not isinstance(found.get("begun_at"), datetime):
+        raise _exists(batch_id)
+    return found
+
+
+def _begin(batch: Document, session: Any) -> Steps[None]:
+    dated = {**{name: {"$literal": value} for name, value in batch.items()}, "created_at": "$$NOW"}
+    del dated["_id"]
+    new = {"_id": {"$eq": batch["_id"]}, "created_at": {"$exists": False}}  # else the upsert would find one
     try:
         yield call(COLLECTION, "update_one", new, [{"$set": dated}], upsert=True, session=session)
     except DuplicateKeyError:
-        raise JobStateError(f"a batch with the id {str(batch_id)!r} exists already") from None
-    if on_end is not None:
-        yield from operations.name_files([(fields["on_end"]["_id"], files.named_in(fields["on_end"]))], session)
+        raise _exists(batch["_id"]) from None
+
+
+def _insert(operations: Operations, batch_id: Any, made: list[Made], session: Any) -> Steps[None]:
+    """Insert the jobs that are not there yet, and close the batch; raises JobStateError where others have some."""
     _, refused = yield from operations.insert_many(made, session)
-    this = {"_id": {"$eq": batch_id}}
-    if len(refused) == len(made):  # somebody else was faster, since we looked, with all of them
+    this, there = {"_id": {"$eq": batch_id}}, len(made)
+    if refused:  # by an earlier try, or by somebody who was faster since we looked
+        there = yield call(operations.jobs, "count_documents", {"batch_id": {"$eq": batch_id}}, session=session)
+    if not there:
         yield call(COLLECTION, "delete_one", this, session=session)
     else:
-        closed = {"open": False, "total": len(made) - len(refused)}
-        yield call(COLLECTION, "update_one", this, {"$set": closed}, session=session)
-    if refused:
+        yield call(COLLECTION, "update_one", this, {"$set": {"open": False, "total": there}}, session=session)
+    if there < len(made):
         raise inserting.taken(refused, len(made))
-    return progress({**fields, "_id": batch_id}, {}, 0)
+
+
+def _exists(batch_id: Any) -> JobStateError:
+    return JobStateError(f"a batch with the id {str(batch_id)!r} exists already")
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """The ids of the jobs of a batch: ObjectIds of its time, in order, which another try gives them too."""
+
+    head: bytes
+
+    @classmethod
+    def of(cls, batch_id: Any, begun_at: datetime) -> _Numbering:
+        """Return those of a batch that was begun at this time."""
+        own = hashlib.sha256(bson.encode({"": batch_id})).digest()
+        return cls(int(begun_at.timestamp()).to_bytes(4, "big") + own[:5])
+
+    def __getitem__(self, number: int) -> ObjectId:
+        return ObjectId(self.head + number.to_bytes(3, "big"))
 
 
 @dataclass
@@ -80,20 +134,30 @@ class _Checked:
             self.unique_keys.append(made.unique_key)
             self._note("unique_key", made.unique_key, number)
 
+    def find_taken(self, operations: Operations, batch_id: Any, session: Any) -> Steps[list[Any]]:
+        """Return which of the ids and keys are those of jobs that are not of this batch."""
+        others = {"batch_id": {"$ne": batch_id}}
+        return (yield from inserting.find_taken(operations.jobs, self.own_ids, self.unique_keys, others, session))
+
     def _note(self, name: str, value: Any, number: int) -> None:
         before = self.seen.setdefault(bson.encode({name: value}), number)
         if before != number:
             raise UsageError(f"{name}: {value!r} is that of jobs[{before}] too")
 
 
-def _checked(operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]]) -> Steps[_Checked]:
+def _checked(
+    operations: Operations, batch_id: Any, jobs: Iterable[Mapping[str, Any]], numbering: _Numbering | None
+) -> Steps[_Checked]:
     now, checked = datetime.now(UTC), _Checked()
     for number, job in enumerate(jobs):
         if number % AT_A_BREATH == 0:
             yield Breath()
         own_id = job.get("job_id") is not None or job.get("_id") is not None
+        fields = {**job, "batch_id": batch_id}
+        if numbering is not None and not own_id:
+            fields["job_id"] = numbering[number]
         try:
-            made = Made.of(*operations.checked_fields({**job, "batch_id": batch_id}, now))
+            made = Made.of(*operations.checked_fields(fields, now))
             checked.add(made, number, own_id=own_id)
         except (UsageError, PayloadError, UnknownHandlerError) as error:
             raise type(error)(f"jobs[{number}]: {error}") from None

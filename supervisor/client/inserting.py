@@ -79,12 +79,17 @@ def insert_many(collection: str, jobs: Iterable[Made], session: Any = None) -> S
     return [job.job_id for chunk in chunks for job in chunk], refused
 
 
-def find_taken(collection: str, ids: Sequence[Any], keys: Sequence[str], session: Any = None) -> Steps[list[Any]]:
-    """Return which of these ids a job has already, and under which of these `unique_key`s one waits or runs."""
+def find_taken(
+    collection: str, ids: Sequence[Any], keys: Sequence[str], among: Mapping[str, Any], session: Any = None
+) -> Steps[list[Any]]:
+    """Return which of these ids a job has already, and under which of these `unique_key`s one waits or runs.
+
+    `among` is the filter of the jobs that are looked at.
+    """
     found: list[Any] = []
     for field, values, more in (("_id", ids, {}), ("unique_key", keys, {"status": {"$in": ACTIVE}})):
         for start in range(0, len(values), CHUNK_JOBS):
-            wanted = {field: {"$in": values[start : start + CHUNK_JOBS]}, **more}
+            wanted = {**among, field: {"$in": values[start : start + CHUNK_JOBS]}, **more}
             found += [job[field] for job in (yield call(collection, "find", wanted, {field: 1}, session=session))]
     return found
 

@@ -107,14 +107,15 @@ def encoded(document: Mapping[str, Any], payload_kb: int) -> bytes:
         data = bson.encode(document)
     except _NOT_STORABLE:
         encoded_payload(document["payload"], payload_kb)
-        _check_storable(document)
+        check_storable(document)
         raise
     if len(data) > payload_kb * 1024:  # else the payload alone is not larger either
         encoded_payload(document["payload"], payload_kb)
     return data
 
 
-def _check_storable(document: Mapping[str, Any]) -> None:
+def check_storable(document: Mapping[str, Any]) -> None:
+    """Raise UsageError that names the field which BSON cannot hold."""
     for name, value in document.items():
         try:
             bson.encode({name: value})

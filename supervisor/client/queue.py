@@ -152,9 +152,10 @@ class Queue:
 
         `on_end` is a job of the same form, enqueued exactly once when all have ended, in whatever way; its payload gets
         the `batch_id`. Nothing is inserted unless all are sound and none is there already. Raises as `enqueue` does,
-        with the number of the job, and JobStateError where there is a batch with this id.
+        with the number of the job, and JobStateError where there is a batch with this id. One that was begun with this
+        id and is not whole, since the producer died or the database fell silent, is gone on with.
         """
-        return self._do(batches.make(self._operations, batch_id or ObjectId(), jobs, on_end, session))
+        return self._do(batches.make(self._operations, batch_id, jobs, on_end, session))
 
     def batch(self, batch_id: Any) -> Batch:
         """Return the progress of a batch; raises JobNotFoundError where no job has this `batch_id`."""

@@ -23,7 +23,8 @@ JOBS_A_SECOND = 2000
 async def make(new: NewBatch, here: Here) -> Response:
     """Enqueue jobs that belong together. All are checked before the first is enqueued.
 
-    Give a `batch_id` of your own where a request may be repeated: it is taken then, and nothing is enqueued twice.
+    Give a `batch_id` of your own where a request may be repeated: after a 503 it goes on where it was, and nothing is
+    enqueued twice.
     """
     on_end = None if new.on_end is None else new.on_end.fields()
     jobs = (job.fields() for job in new.jobs)  # each in its turn: all at once would hold up other requests

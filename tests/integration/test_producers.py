@@ -229,6 +229,29 @@ async def test_a_batch_ends_all_the_same_if_somebody_was_faster_with_some_of_it(
             assert await database["batches"].count_documents({}) == 0
 
 
+async def test_a_batch_that_broke_off_is_gone_on_with_by_the_same_request(queue, database, jobs, mongod, monkeypatch):
+    monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 2)
+    batch = [*batch_of(6), *keyed("k"), {"handler": "sum", "job_id": "mine"}]
+    where = {"errorCode": 8000, "namespace": jobs.full_name}
+    with failing(mongod, ["insert"], {"skip": 2}, **where), pytest.raises(OperationFailure, match="failCommand"):
+        await queue.enqueue_batch(batch, batch_id="b", on_end={"handler": "sum"})
+    assert await jobs.count_documents({}) == 4
+    assert await BatchStore(database, JOBS).to_end(["b"]) == [], "it is not whole"
+    for other in (batch_of(3), batch):
+        with pytest.raises(JobStateError, match="a batch with the id 'b' exists already"):
+            await queue.enqueue_batch(other, batch_id="b")
+    made = await queue.enqueue_batch(batch, batch_id="b", on_end={"handler": "sum"})
+    assert (made.total, await jobs.count_documents({"batch_id": "b"})) == (8, 8)
+    assert (await queue.batch("b")).counts["pending"] == 8
+    in_order = jobs.find({"handler": "count", "unique_key": None}).sort("_id", 1)
+    assert [job["payload"] async for job in in_order] == [job["payload"] for job in batch_of(6)]
+    assert len(await BatchStore(database, JOBS).to_end(["b"])) == 1
+    with pytest.raises(JobStateError, match="a batch with the id 'b' exists already"):
+        await queue.enqueue_batch(batch, batch_id="b", on_end={"handler": "sum"})
+    with pytest.raises(UsageError, match="batch_id: cannot be stored"):
+        await queue.enqueue_batch(batch, batch_id=object())
+
+
 async def test_an_insert_that_fails_is_told_and_few_are_made_after_it(queue, jobs, mongod, monkeypatch):
     monkeypatch.setattr("supervisor.client.inserting.CHUNK_JOBS", 2)
     where = {"errorCode": 8000, "namespace": jobs.full_name}

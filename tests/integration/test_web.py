@@ -23,6 +23,7 @@ from supervisor.store.results import ResultStore
 from supervisor.totals import Totals
 from supervisor.web import router
 from supervisor.web.events import follow
+from tests.support.failpoints import failing
 from tests.support.jobs import JOBS, OWNER, change, claim_some, ended, insert_unchecked, job, raised, returned, room
 from tests.support.mongo import start_mongod
 from tests.support.supervising import ROOT
@@ -327,6 +328,15 @@ async def test_a_batch_of_which_something_is_taken_is_409_and_nothing_more_is_st
     problem = check_problem(await client.post("/batches", json=twice), 422, "_id: 5 is that of jobs[0] too")
     assert problem["errors"][0]["field"] == "jobs[1]"
     assert await stored(database) == before
+
+
+async def test_a_batch_that_was_answered_with_503_may_be_repeated_under_its_id(client, jobs, mongod):
+    body = {"jobs": [{"handler": "sum"}] * 3, "batch_id": "b"}
+    with failing(mongod, ["insert"], errorCode=8000, namespace=jobs.full_name):
+        check_problem(await client.post("/batches", json=body), 503)
+    for status in (202, 409):
+        assert (await client.post("/batches", json=body)).status_code == status
+    assert await jobs.count_documents({"batch_id": "b"}) == 3
 
 
 async def test_a_body_that_is_no_json_is_named(client, database):
