@@ -1,10 +1,10 @@
 """A batch: jobs with one `batch_id`, their progress as counts, and the job that is enqueued when all have ended.
 
-    {_id: batch_id, collection: "jobs", total: 500, open: false, created_at,
+    {_id: batch_id, collection: "jobs", total: 500, open: false, begun_at, created_at,
      counted: {until, completed, failed, cancelled}, on_end: {_id, handler, payload, …}, ended_at}
 
-A batch is `open` while its jobs are being inserted. `counted` is what had ended by `until`, so that asking for progress
-counts only what has ended since.
+A batch is `open` while its jobs are being inserted; the ids that they get follow from `begun_at`, so that another try
+inserts none twice. `counted` is what had ended by `until`, so that progress counts only what has ended since.
 """
 
 from __future__ import annotations
