@@ -116,7 +116,7 @@ def test_the_examples_in_python_run_as_they_stand_there(
     assert "'status': '" in done.stdout
     assert "processing 0 of 2" in done.stdout
     jobs.wait_for_all(120)
-    (report,) = jobs.collection.find({"handler": "report"})
+    report = until(lambda: jobs.collection.find_one({"handler": "report", "status": "completed"}), 60, "the report")
     assert report["result"] == {"of": str(report["payload"]["batch_id"]), "to": "ann@example.com"}
     assert jobs.collection.count_documents({"handler": "ner", "status": "completed"}) == 1
     assert jobs.collection.count_documents({"handler": "ocr", "status": "completed", "priority": 1}) == 2
