@@ -109,13 +109,13 @@ def test_a_worker_that_is_worn_by_one_job_runs_none_behind_it(
 
 
 def test_workers_that_are_killed_from_outside_cost_one_job_each(supervisor: RunningSupervisor, jobs: Jobs) -> None:
-    ids = insert(jobs, *({"seconds": 0.005} for _ in range(600)), max_attempts=5)
+    ids = insert(jobs, *({"seconds": 0.005} for _ in range(1000)), max_attempts=5)
+    until(lambda: jobs.collection.find_one({"status": "processing"}), 20, "the first of them to run")
     killed = 0
     while killed < 5 and jobs.collection.count_documents({"status": "pending"}, limit=1):
         (heartbeat,) = jobs.collection.database["supervisors"].find()
-        busy = [slot["pid"] for slot in heartbeat["slots"] if slot["state"] == "busy" and slot["pid"]]
-        for pid in busy[:1]:
-            if psutil.pid_exists(pid):
+        for pid in [slot["pid"] for slot in heartbeat["slots"]][:1]:
+            if pid and psutil.pid_exists(pid):
                 psutil.Process(pid).send_signal(signal.SIGKILL)
                 killed += 1
         until(lambda beat=heartbeat: heartbeat_after(jobs, beat), 10, "the next heartbeat")
