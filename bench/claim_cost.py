@@ -20,13 +20,14 @@ from pymongo import MongoClient
 
 from bench.measuring import Bench, BenchError, Figures, Ratio, Surroundings, percentile
 from supervisor.core.gate import FleetLimits
+from supervisor.core.lookahead import Place
 from supervisor.store import schema
 from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import connect
-from supervisor.store.taking import Owner, Seat
+from supervisor.store.taking import Owner
 
 SIZES = {"10³": 10**3, "10⁵": 10**5, "10⁶": 10**6}
-SEATS = [Seat(0, 1), Seat(1, 1)]
+PLACES = [Place(0, 1), Place(1, 1)]
 CLAIMS = 40
 """Each takes two of the jobs that may run; they are put back after every round."""
 PER_GROUP = 2
@@ -122,9 +123,9 @@ async def _claims(uri: str, database: str, queue: Queue) -> list[float]:
     store, found = ClaimStore(connected, "jobs", Owner("bench", "bench")), []
     for _ in range(CLAIMS):
         begun = time.monotonic()
-        claims = await store.claim(queue.room, SEATS, lease_s=600, payload_kb=1024, fleet=queue.fleet)
+        claims = await store.claim(queue.room, PLACES, lease_s=600, payload_kb=1024, fleet=queue.fleet)
         found.append((time.monotonic() - begun) * 1000)
-        if [claim.job.handler for claim in claims] != ["runs"] * len(SEATS):
+        if [claim.job.handler for claim in claims] != ["runs"] * len(PLACES):
             raise BenchError(f"claim_cost: {len(claims)} jobs claimed, and not two of those that may run")
     mine = {"status": "processing", "lease.supervisor": "bench"}
     await connected["jobs"].update_many(mine, {"$set": {"status": "pending"}, "$unset": {"lease": True}})

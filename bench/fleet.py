@@ -14,10 +14,11 @@ from typing import Any
 from pymongo import MongoClient
 
 from bench.measuring import Bench, Figures, Ratio, Surroundings
+from supervisor.core.lookahead import Place
 from supervisor.store import schema
 from supervisor.store.claims import ClaimStore
 from supervisor.store.connection import connect
-from supervisor.store.taking import Owner, Seat
+from supervisor.store.taking import Owner
 
 NUMBERS = (1, 4, 16)
 SLOTS = 2
@@ -64,11 +65,11 @@ def _claimer(uri: str, number: int, seconds: float, ready: Any, counts: Any) -> 
 
 async def _claim_for(uri: str, name: str, seconds: float, ready: Any) -> int:
     connected = await connect(uri, DATABASE, wait_s=30)
-    store, seats, claimed = ClaimStore(connected, "jobs", Owner(name, name)), [Seat(n, 1) for n in range(SLOTS)], 0
+    store, places, claimed = ClaimStore(connected, "jobs", Owner(name, name)), [Place(n, 1) for n in range(SLOTS)], 0
     ready.wait(60)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        claimed += len(await store.claim({"runs": SLOTS}, seats, lease_s=600, payload_kb=1024))
+        claimed += len(await store.claim({"runs": SLOTS}, places, lease_s=600, payload_kb=1024))
     await connected.client.close()
     return claimed
 
