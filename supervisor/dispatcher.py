@@ -129,11 +129,12 @@ class Dispatcher:
             with telling_answers(self._pulse.beat):  # a claim may take many calls, and the database be slow
                 room = self._room()
                 fleet = self._fleet_limits(room)
-                fresh = fresh_job(told, settings.limits.payload_kb) if self._claims.drained else None
+                fresh = fresh_job(told, settings.limits.payload_kb)
                 free = next((place for place in places if place.free), None)
+                claims = None
                 if fresh and free and fresh["handler"] in room.keys() - fleet.keys():
                     claims = await self._claims.claim_fresh(fresh, free, lease_s=settings.lease.seconds)
-                else:
+                if claims is None:
                     claims = await self._claims.claim(
                         room,
                         places,
@@ -149,11 +150,10 @@ class Dispatcher:
             self._live.outage.failed(error)
             await asyncio.sleep(_RETRY_S)
             return []
-        if claims:
-            self._executor.pace.note_claim(boot_time_s() - self._sent_at)
         if (wait_s := self._claims.opens_in_s) is not None:
             self._wakeup.ring_in(wait_s)
         if claims:  # else perhaps nothing was asked
+            self._executor.pace.note_claim(boot_time_s() - self._sent_at)
             self._live.outage.answered()
         if self._failing:
             self._failing = False

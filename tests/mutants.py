@@ -302,6 +302,14 @@ MUTANTS = (
         "tests/acceptance/test_application.py::test_workers_of_an_application_are_like_others_and_end_with_it",
     ),
     Mutant(
+        "the look at the queue where others may wait before a new job",
+        "supervisor/store/claims.py",
+        "        if not self._drained:\n            return None\n",
+        "",
+        "tests/integration/test_claims.py::"
+        "test_a_new_job_is_taken_before_a_look_only_where_the_latest_claim_left_none_behind",
+    ),
+    Mutant(
         "the end of what clients hold open",
         "supervisor/http_service/requests.py",
         "                exchange.cut(HTTPStatus.SERVICE_UNAVAILABLE)\n",

@@ -14,12 +14,12 @@ from pymongo.errors import DuplicateKeyError
 
 from supervisor.client import inserting
 from supervisor.client.calls import Breath, Steps, call
-from supervisor.client.inserting import ACTIVE, Made
+from supervisor.client.inserting import Made
 from supervisor.client.new_jobs import check_storable
 from supervisor.client.operations import AT_A_BREATH, Operations
 from supervisor.core import files
 from supervisor.core.batch import COLLECTION, SETTLED_S, Batch, progress
-from supervisor.core.job import ENDED, Status
+from supervisor.core.job import ACTIVE, ENDED, Status
 from supervisor.errors import JobNotFoundError, JobStateError, PayloadError, UnknownHandlerError, UsageError
 
 Document = dict[str, Any]

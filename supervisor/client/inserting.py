@@ -12,12 +12,11 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from supervisor.client.calls import Call, InTurn, Steps, call
 from supervisor.core import files
-from supervisor.core.job import Status
+from supervisor.core.job import ACTIVE
 from supervisor.errors import JobStateError
 
 CHUNK_JOBS, CHUNK_BYTES = 2000, 8 << 20
 """Of one insert; it has to end within the deadline of a call."""
-ACTIVE = [Status.PENDING.value, Status.PROCESSING.value]
 _DUPLICATE_KEY = 11000
 _FILE_ID = b"file_id\0"
 """How a field of this name stands in BSON."""

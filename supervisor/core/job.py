@@ -25,6 +25,8 @@ class Status(StrEnum):
 
 
 ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+ACTIVE = [Status.PENDING.value, Status.PROCESSING.value]
+"""Of jobs that have not ended, as the database has them."""
 MAX_ATTEMPT_ENTRIES = 20
 _INT64 = 2**63
 

@@ -29,6 +29,7 @@ MOST_AHEAD = 128
 SAMPLES, ENOUGH = 32, 8
 """The newest run times that are remembered of a handler, and how many it takes to know it."""
 _FADES = 0.8
+"""What the claims before count for beside the newest one."""
 
 
 @dataclass(frozen=True)

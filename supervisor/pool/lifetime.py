@@ -19,6 +19,7 @@ LOOK_EVERY_JOBS, STEADY_S = 5, 0.1
 as much as a very short job.
 """
 STEADY_MB = 1.0
+"""What a worker may have more than at the last look and still be steady."""
 MOST_DESCRIPTORS, MOST_THREADS = 200, 50
 """Growth of open descriptors and threads that is no cache any more."""
 

@@ -10,7 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from supervisor.core.batch import COLLECTION, follower_of
-from supervisor.store.schema import ACTIVE
+from supervisor.core.job import ACTIVE
 
 Document = dict[str, Any]
 _TO_END = {"on_end": {"$exists": True, "$type": "object"}, "ended_at": None, "open": False}

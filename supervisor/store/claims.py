@@ -66,7 +66,7 @@ class ClaimStore:
         """In how many seconds after the latest claim another one is worth it: a rate allows the next start then."""
         self.exhausted = False
         """The latest claim has seen all jobs that were due, and lost none: another one at once finds nothing more."""
-        self.drained = False
+        self._drained = False
         """And it has left none of them behind: at that moment no job waited."""
 
     async def claim(
@@ -85,7 +85,7 @@ class ClaimStore:
         handler take: short ones may be put where others still run. Returns the jobs in order, possibly none.
         Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
-        self.exhausted = self.drained = False
+        self.exhausted = self._drained = False
         gates = await self._gates.look(fleet)
         waits = [gate.opening.opens_in_s for gate in gates.values()]
         self.opens_in_s = min((wait for wait in waits if wait is not None), default=None)
@@ -99,27 +99,30 @@ class ClaimStore:
         dealt = deal([_takes_s(each, gates, expected) for each in within], places)
         admitted = await self._admit(within[: len(dealt)], gates)
         if not admitted:
-            self.drained = self._candidates.saw_all and not candidates and not gates
+            self._drained = self._candidates.saw_all and not candidates and not gates
             return []
         claims = await self._take(admitted, [Seat(place.slot, place.pid) for place in dealt], lease_s)
         lost = len(admitted) - len(claims)
         self._note_lost([document for document, _ in admitted], len(candidates), lost)
         self.exhausted = self._candidates.saw_all and not lost and not gates
-        self.drained = self.exhausted and len(claims) == len(candidates)
+        self._drained = self.exhausted and len(claims) == len(candidates)
         for gate in gates.values():
             if gate.limits.starts:
                 with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer
                     await self._gates.confirm(gate)
         return claims
 
-    async def claim_fresh(self, document: Document, place: Place, *, lease_s: float) -> list[Claim]:
-        """Take the one job that was inserted since `drained` was found to be so, for a free place.
+    async def claim_fresh(self, document: Document, place: Place, *, lease_s: float) -> list[Claim] | None:
+        """Take the one job that was inserted since the latest claim, for a free place.
 
-        Returns nothing where others were faster. Raises PyMongoError.
+        Returns nothing where others were faster, and None where other jobs may wait: those are to be looked at.
+        Raises PyMongoError.
         """
-        self.exhausted = self.drained = False
+        if not self._drained:
+            return None
+        self.exhausted = self._drained = False
         claims = await self._take([(document, None)], [Seat(place.slot, place.pid)], lease_s)
-        self.exhausted = self.drained = True
+        self.exhausted = self._drained = True
         return claims
 
     def _note_lost(self, tried: Sequence[Document], found: int, lost: int) -> None:

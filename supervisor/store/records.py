@@ -206,9 +206,9 @@ def dated(progress: Any) -> dict[str, Any]:
 
 def _with_entry(entry: Any) -> dict[str, Any]:
     """Return the expression for `attempts` with an entry appended, the newest 20 kept; `entry` is an expression."""
-    dated = {"$mergeObjects": [entry, {"started_at": "$started_at", "ended_at": "$$NOW"}]}
+    timed = {"$mergeObjects": [entry, {"started_at": "$started_at", "ended_at": "$$NOW"}]}
     so_far = {"$cond": [{"$isArray": "$attempts"}, "$attempts", []]}
-    return {"$slice": [{"$concatArrays": [so_far, [dated]]}, -MAX_ATTEMPT_ENTRIES]}
+    return {"$slice": [{"$concatArrays": [so_far, [timed]]}, -MAX_ATTEMPT_ENTRIES]}
 
 
 def _entry(ended: Ended, usage: dict[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from supervisor.core import files
-from supervisor.core.job import Job, Status
+from supervisor.core.job import ACTIVE, Job, Status
 from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.files import FILES
 from supervisor.store.records import Ended, Write, dated, fence, update_of, write_alone, writes
-from supervisor.store.schema import ACTIVE
 from supervisor.store.taking import Owner
 
 _TOO_DEEP, _TOO_LARGE, _BREAKS_VALIDATOR, _DUPLICATE_KEY = 15, {10334, 17419}, 121, 11000

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 
 from supervisor.core.batch import COLLECTION as BATCHES
 from supervisor.core.files import OWNERS
-from supervisor.core.job import FIELDS, Field, Status
+from supervisor.core.job import ACTIVE, FIELDS, Field, Status
 from supervisor.core.outcome import ErrorKind
 from supervisor.errors import DatabaseRefusedError
 from supervisor.store.counts import INDEX as QUARANTINED
@@ -31,7 +31,6 @@ _BSON_TYPES = {
     "integer": ["int", "long", "double"],
     "number": ["int", "long", "double"],
 }
-ACTIVE = [Status.PENDING.value, Status.PROCESSING.value]
 
 
 @dataclass(frozen=True)

@@ -150,15 +150,20 @@ async def test_a_claim_tells_whether_another_one_could_find_more(jobs, store, ot
     ],
     ids=["no other", "none that may run", "as many as there are places", "one more", "many"],
 )
-async def test_a_claim_tells_whether_it_has_left_none_behind(jobs, store, others, drained):
+async def test_a_new_job_is_taken_before_a_look_only_where_the_latest_claim_left_none_behind(
+    jobs, store, others, drained
+):
     await jobs.insert_many([pending(), *others])
     await claim_some(store, 2)
-    assert store.drained is drained
+    document = pending(_id="new")
+    await jobs.insert_one(document)
+    taken = await store.claim_fresh(document, places(1)[0], lease_s=LEASE_S)
+    assert (taken is not None) is drained
+    assert (await jobs.find_one({"_id": "new"}))["status"] == ("processing" if drained else "pending")
 
 
 async def test_a_job_that_comes_when_none_is_left_is_taken_by_what_was_told_of_it(database, jobs, store):
     assert await claim_some(store, 1) == []
-    assert store.drained
     made_at = await server_now(database)
     document = pending(payload={"n": 7}, created_at=made_at)
     await jobs.insert_one(document)
@@ -170,7 +175,7 @@ async def test_a_job_that_comes_when_none_is_left_is_taken_by_what_was_told_of_i
     assert (stored["status"], stored["lease"]["token"], stored["lease"]["slot"]) == ("processing", 1, place.slot)
     assert claim.job.wait_s == pytest.approx((stored["started_at"] - made_at).total_seconds())
     assert await store.claim_fresh(document, place, lease_s=LEASE_S) == [], "it is taken"
-    assert store.drained
+    assert await store.claim_fresh(document, place, lease_s=LEASE_S) is not None, "and still no other waits"
 
 
 async def test_only_handlers_with_room_are_claimed(jobs, store):
