@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 from pymongo.errors import PyMongoError
 
-from supervisor import logs, service_manager
+from supervisor import in_step, logs, service_manager
 from supervisor.assembly import Database, Outlets, build
 from supervisor.cancelling import mend_driver, mend_wait_for
 from supervisor.config.checks import redact_uri
@@ -60,6 +60,7 @@ def run(loaded: LoadedConfig, environ: Mapping[str, str], overrides: Overrides, 
     manager = service_manager.take(os.environ)
     _configure_logs(settings.log)
     mend_wait_for()
+    in_step.take_driver_along()
     for failure in import_modules(settings.pool.modules):
         log.error("handler.import_failed", module=failure.module, reason=failure.reason)
     _warn(loaded)

@@ -8,6 +8,7 @@ import bson
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor import in_step
 from supervisor.core.job import ENDED
 from supervisor.core.transitions import Transition
 from supervisor.store.batches import BatchStore
@@ -39,7 +40,7 @@ class Batches:
         await self._end(None)
         while True:
             try:
-                async with asyncio.timeout(LOOK_EVERY_S):
+                async with asyncio.timeout_at(in_step.after(LOOK_EVERY_S)):
                     await self._rung.wait()
             except TimeoutError:
                 self._noted.clear()

@@ -29,7 +29,7 @@ from supervisor.wakeup import Pace, Wakeup
 
 log = structlog.get_logger("supervisor.controls")
 
-PACE = Pace(poll_s=2.0, quiet_s=5.0)
+PACE = Pace(poll_s=2.25, quiet_s=5.25)
 """Of looks that nothing has asked for; a drain that ends by the clock is noticed as much later."""
 FORGET_AFTER_S = 60.0
 """Nobody waits so long for an answer."""

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
-from supervisor import machine
+from supervisor import in_step, machine
 from supervisor.coroutines.runner import LoopRunner
 from supervisor.limits import NO_CAP, claimed, limits_of
 from supervisor.live import Live
@@ -65,7 +65,7 @@ class Heartbeat:
         while True:
             await self.beat()
             try:
-                async with asyncio.timeout(EVERY_S):
+                async with asyncio.timeout_at(in_step.after(EVERY_S)):
                     await self._early.wait()
             except TimeoutError:
                 continue

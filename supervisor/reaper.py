@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor import in_step
 from supervisor.core.job import Job
 from supervisor.core.outcome import Lost
 from supervisor.core.primary import PrimaryWatch, Sighting
@@ -75,8 +76,8 @@ class Reaper:
         """Wait for about `lease.reap_every_s`, in steps, since an edit may shorten it meanwhile."""
         begun = time.monotonic()
         share = 0.6 + 0.3 * self._random()  # spread over the supervisors, which tend to be started together
-        while (left := begun + self._live.settings.lease.reap_every_s * share - time.monotonic()) > 0:  # noqa: ASYNC110 - an edit rings no bell
-            await asyncio.sleep(min(left, STEP_S))
+        while (left := begun + self._live.settings.lease.reap_every_s * share - time.monotonic()) > 0:
+            await in_step.sleep(min(left, STEP_S))
 
     async def round(self) -> None:
         """Release expired leases and set malformed documents aside, once. Raises PyMongoError."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from pymongo.errors import PyMongoError
 
+from supervisor import in_step
 from supervisor.heartbeat import Heartbeat, Phase
 from supervisor.live import Live
 from supervisor.pool.pool import WorkerPool
@@ -31,7 +30,7 @@ class StatusLine:
         """Write until cancelled."""
         while True:
             self._manager.status(await self.text())
-            await asyncio.sleep(EVERY_S)
+            await in_step.sleep(EVERY_S)
 
     async def text(self) -> str:
         """Return the line as of now."""

@@ -15,23 +15,29 @@ from typing import Any
 
 import structlog
 from bson.raw_bson import RawBSONDocument
+from pymongo import timeout
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
+from supervisor import in_step
 from supervisor.codec import RAW
 from supervisor.store.candidates import Outlook
+from supervisor.store.connection import CALL_TIMEOUT_S
 from supervisor.store.fresh import MAY_BE_WORK
 from supervisor.store.patience import first_line
 
 log = structlog.get_logger("supervisor.wakeup")
 
-POLL_S = 1.0
-QUIET_S = 3.5
+POLL_S = 1.25
+QUIET_S = 3.75
 _TURN_S = 2.0
 """Whoever waits turns once in so many seconds at least: that shows that it lives."""
 _REOPEN_S = 1.0
-_AWAIT_MS = 4000
-"""How long the database waits for a change before it answers that there is none: within the deadline of a call."""
+_AWAIT_S = 10.0
+"""How long the database waits for a change before it answers that there is none; as long as for the driver's monitor.
+A connection that breaks without a word is noticed so late, and meanwhile the poll finds what there is.
+"""
+_ANSWER_S = _AWAIT_S + CALL_TIMEOUT_S
 _AT_ONCE = 500
 """Changes in one answer: the loop does nothing else while it goes through them, and a bulk of jobs makes many."""
 _LULL_S = 0.01
@@ -41,7 +47,7 @@ _STEP_ASIDE_S = 0.001
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to poll, in seconds between two polls on average."""
+    """How often to poll, in seconds between two polls; in step that is a quarter of a second less, on average."""
 
     poll_s: float = POLL_S
     quiet_s: float = QUIET_S
@@ -104,14 +110,15 @@ class Wakeup:
         self._set_poll(now)
         if self._rings == heard:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(self._poll_at, now + _TURN_S)):
+                async with asyncio.timeout_at(min(self._poll_at, in_step.after(_TURN_S))):
                     await self._rung.wait()
         return self._rings != heard or await self._poll()
 
     def _set_poll(self, now: float) -> None:
         """Say when to poll, where that is over or may be too late."""
         if self._poll_at <= now or not self._quiet:
-            poll_at = now + (self._pace.quiet_s if self._quiet else self._pace.poll_s) * (0.5 + self._random())
+            pace_s = self._pace.quiet_s if self._quiet else self._pace.poll_s
+            poll_at = in_step.after(pace_s * (0.5 + self._random()))
             self._poll_at = poll_at if self._poll_at <= now else min(self._poll_at, poll_at)
 
     async def _poll(self) -> bool:
@@ -146,14 +153,15 @@ class Wakeup:
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        options = {"max_await_time_ms": _AWAIT_MS, "batch_size": _AT_ONCE, "start_after": self._seen}
+        options = {"max_await_time_ms": int(_AWAIT_S * 1000), "batch_size": _AT_ONCE, "start_after": self._seen}
         collection = self._collection.with_options(codec_options=RAW)
         async with await collection.watch(self._changes, **options) as stream:
             self._listening = True
             self.ring()  # what came in between, a new stream does not tell
             while stream.alive:
                 asked_at = loop.time()
-                change = await stream.try_next()
+                with timeout(_ANSWER_S):
+                    change = await stream.try_next()
                 lull = loop.time() - asked_at > _LULL_S
                 if lull or change is None:
                     self._seen = stream.resume_token  # a copy, too dear to be made for each of many

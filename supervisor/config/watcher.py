@@ -1,10 +1,11 @@
 """Watches config.toml and hands over every valid change; nothing a user writes there can stop it.
 
-It compares the file's identity (inode, size, modification time, through symlinks) four times a second and loads only
-what has stood still for one more look: an editor that truncates first, a slow copy and a half-written file are
-waited out, a rename or the symlink swap of a Kubernetes ConfigMap shows as a new inode. A text that does not end with
-its line may be half of one, and valid all the same (`workers = 1` of 12): it has to stand still for longer. inotify
-would see the same changes sooner, but not those on network file systems and of a symlink's far target.
+It compares the file's identity (inode, size, modification time, through symlinks) twice a second, and once that has
+changed, four times. It loads only what has stood still for one more look: an editor that truncates first, a slow copy
+and a half-written file are waited out, a rename or the symlink swap of a Kubernetes ConfigMap shows as a new inode. A
+text that does not end with its line may be half of one, and valid all the same (`workers = 1` of 12): it has to stand
+still for longer. inotify would see the same changes sooner, but not those on network file systems and of a symlink's
+far target.
 
 What is invalid, unsafe or gone is logged once, and the last good configuration stays.
 """
@@ -17,11 +18,13 @@ from dataclasses import replace
 
 import structlog
 
+from supervisor import in_step
 from supervisor.config.file import MISSING, ConfigText, Identity, identify, read_text
 from supervisor.config.loading import DEFAULT_PATH, LoadedConfig, Overrides, assemble
 from supervisor.errors import ConfigError
 
-POLL_S = 0.25
+POLL_S = 0.5
+"""Half of it while what is there has not been loaded."""
 LOOKS_AT_HALF = 4
 """Looks during which a file must not change that does not end with its line."""
 
@@ -59,7 +62,7 @@ class ConfigWatcher:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            await asyncio.sleep(self._poll_s)
+            await (in_step.sleep(self._poll_s) if self._seen == self._handled else asyncio.sleep(self._poll_s / 2))
             self.poll()
 
     def poll(self) -> None:

@@ -174,6 +174,7 @@ DATABASE_EXCEPTIONS = {
     "supervisor.wakeup imports pymongo.errors.PyMongoError": AN_ERROR,
     "supervisor.wakeup imports pymongo.errors.OperationFailure": "an error reply may say that a token is gone",
     "supervisor.wakeup imports pymongo.asynchronous.database.AsyncDatabase": "a type; it watches the change stream",
+    "supervisor.wakeup imports pymongo.timeout": "a deadline for its answers, which may take longer than others",
     "supervisor.side_effects imports pymongo.asynchronous.database.AsyncDatabase": "a type; a queue works on it",
     "supervisor.http_service.service imports pymongo.AsyncMongoClient": "as above",
     "supervisor.web.asking imports pymongo": "a deadline for what a queue asks",
