@@ -112,7 +112,7 @@ class _Assembly:
             self.live.outage = Outage(settings.mongo.model_copy(update={"give_up_s": 0.0}))
         self.pool = WorkerPool(fork_server, PoolLimits(), self.random)
         self.coroutines = LoopRunner(fork_server.workspace, REGISTRY.handlers, REGISTRY.setups)
-        self.recorder = Recorder(self.results)
+        self.recorder = Recorder(self.results, lambda: len(self.live.executions))
         self.lease_keeper = LeaseKeeper(self.live, self.leases, self.recorder, self.owner)
         self.candidates = Candidates(database, self.collection)
         self.wakeup = Wakeup(database, self.collection, self.random, look=self._look)

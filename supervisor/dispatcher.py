@@ -18,7 +18,7 @@ from supervisor.core.gate import FleetLimits
 from supervisor.core.lookahead import Place
 from supervisor.execution import Execution, Services, boot_time_s
 from supervisor.executor import Executor
-from supervisor.limits import HandlerLimits, claimed, limits_of
+from supervisor.limits import NO_CAP, HandlerLimits, claimed, limits_of
 from supervisor.live import Live
 from supervisor.pulse import Pulse
 from supervisor.store.claims import ClaimStore
@@ -186,12 +186,20 @@ class Dispatcher:
         self._tasks.add(task)
 
     async def _run(self, execution: Execution) -> None:
+        """See it to its end, and have the next claim know of that where it matters; a free place tells of itself."""
+        matters = True
         try:
-            await execution.run()
+            matters = await execution.run() or self._is_limited(execution)
         finally:
             self._live.executions.discard(execution)
-            self._executor.changed.set()
-            self._wakeup.ring()  # a capped handler may have room again
+            if matters:
+                self._executor.changed.set()
+                self._wakeup.ring()
+
+    def _is_limited(self, execution: Execution) -> bool:
+        """Tell whether a job of its handler may have had to wait for its end, or may have from now on."""
+        limits = execution.limits
+        return limits.max_running < NO_CAP or bool(limits.fleet) or execution.settings is not self._live.settings
 
     def _raise_bugs(self) -> None:
         for task in [task for task in self._tasks if task.done()]:

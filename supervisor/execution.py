@@ -84,8 +84,11 @@ class Execution:
         self._log.debug("job.started", slot=self.claim.seat.slot)
         self._ending = self.executor.run_job(self.claim.seat, self._call(), self)
 
-    async def run(self) -> None:
-        """Wait for the end of the job, decide what its outcome means, record that, and say so in one line."""
+    async def run(self) -> bool:
+        """Wait for the end of the job, decide what its outcome means, record that, and say so in one line.
+
+        Returns whether the job may be claimed again.
+        """
         outcome = await self._ending
         self.finished = True
         change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
@@ -95,6 +98,7 @@ class Execution:
         self._say(recorded or change, recorded is not None)
         if recorded is not None and recorded.is_attempt:
             self.services.on_recorded(recorded)
+        return recorded is None or recorded.status is Status.PENDING
 
     @property
     def holds_lease(self) -> bool:

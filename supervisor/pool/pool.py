@@ -293,8 +293,11 @@ class WorkerPool:
             await self._back_off(entry, "the worker died before its first job")
 
     def _look_at(self, entry: Entry) -> None:
-        entry.looked_at.set()
-        self.changed.set()
+        """Wake who tends a slot, and who fills it, where there is something to do for them: jobs end all the time."""
+        if entry.is_spent and not entry.taken:
+            entry.looked_at.set()
+        elif entry.is_free or entry.runs_dry(most_ahead(self.pace.shortest_s())):
+            self.changed.set()
 
     async def _end_leftovers(self, slot: WorkerSlot) -> None:
         """After a worker's death: kill what it had started and what the fork server has adopted since."""

@@ -65,9 +65,7 @@ class ClaimStore:
         self.opens_in_s: float | None = None
         """In how many seconds after the latest claim another one is worth it: a rate allows the next start then."""
         self.exhausted = False
-        """The latest claim has seen all jobs that were due, and lost none: another one at once finds nothing more."""
-        self._drained = False
-        """And it has left none of them behind: at that moment no job waited."""
+        """The latest claim has seen all jobs that were due and left none behind: at that moment no job waited."""
 
     async def claim(
         self,
@@ -85,7 +83,7 @@ class ClaimStore:
         handler take: short ones may be put where others still run. Returns the jobs in order, possibly none.
         Raises PyMongoError; a job taken by a claim whose reply was lost is given back by `LeaseStore.strays`.
         """
-        self.exhausted = self._drained = False
+        self.exhausted = False
         gates = await self._gates.look(fleet)
         waits = [gate.opening.opens_in_s for gate in gates.values()]
         self.opens_in_s = min((wait for wait in waits if wait is not None), default=None)
@@ -99,13 +97,12 @@ class ClaimStore:
         dealt = deal([_takes_s(each, gates, expected) for each in within], places)
         admitted = await self._admit(within[: len(dealt)], gates)
         if not admitted:
-            self._drained = self._candidates.saw_all and not candidates and not gates
+            self.exhausted = self._candidates.saw_all and not candidates and not gates
             return []
         claims = await self._take(admitted, [Seat(place.slot, place.pid) for place in dealt], lease_s)
         lost = len(admitted) - len(claims)
         self._note_lost([document for document, _ in admitted], len(candidates), lost)
-        self.exhausted = self._candidates.saw_all and not lost and not gates
-        self._drained = self.exhausted and len(claims) == len(candidates)
+        self.exhausted = self._candidates.saw_all and len(claims) == len(candidates) and not gates
         for gate in gates.values():
             if gate.limits.starts:
                 with contextlib.suppress(PyMongoError):  # unconfirmed, it counts a few seconds longer
@@ -118,11 +115,11 @@ class ClaimStore:
         Returns nothing where others were faster, and None where other jobs may wait: those are to be looked at.
         Raises PyMongoError.
         """
-        if not self._drained:
+        if not self.exhausted:
             return None
-        self.exhausted = self._drained = False
+        self.exhausted = False
         claims = await self._take([(document, None)], [Seat(place.slot, place.pid)], lease_s)
-        self.exhausted = self._drained = True
+        self.exhausted = True
         return claims
 
     def _note_lost(self, tried: Sequence[Document], found: int, lost: int) -> None:
