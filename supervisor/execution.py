@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from supervisor.store.patience import first_line, until_answered
 from supervisor.store.records import Ended
 from supervisor.store.results import ResultRefusedError, ResultStore
 from supervisor.store.retention import RetentionStore
-from supervisor.store.taking import Claim, Owner
+from supervisor.store.taking import Claim, Owner, Seat
 from supervisor.worker.wire import Call, open_regular, spool_file
 
 log = structlog.get_logger("supervisor.job")
@@ -68,6 +68,8 @@ class Execution:
     """The attempt is over and its place may be running another job; only the record is still to be written."""
     lease_lost: bool = False
     """It was told to stop because somebody else may have the job; a coroutine may go on for a while all the same."""
+    moved_at: float | None = None
+    """When it was given another place, by the boot-time clock, as long as its lease still names the one before."""
     _progress: dict[str, Any] | None = None
     _progress_writer: asyncio.Task[None] | None = None
     _ending: Awaitable[AnyOutcome] = field(init=False)
@@ -205,6 +207,10 @@ class Execution:
         }
         if self._progress_writer is None:
             self._progress_writer = asyncio.create_task(self._write_progress(), name="progress")
+
+    def on_moved(self, seat: Seat) -> None:
+        """Go on from another place."""
+        self.claim, self.moved_at = replace(self.claim, seat=seat), boot_time_s()
 
     def on_log(self, entry: dict[str, Any]) -> None:
         """Put an entry of the handler's log into ours, under a name that cannot be taken for one of our events."""

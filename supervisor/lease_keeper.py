@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 
 import structlog
 from pymongo.errors import PyMongoError
@@ -17,7 +18,7 @@ from supervisor.core.job import Job
 from supervisor.core.outcome import Interrupted
 from supervisor.core.retry import RetryPolicy
 from supervisor.core.transitions import decide
-from supervisor.execution import boot_time_s
+from supervisor.execution import Execution, boot_time_s
 from supervisor.live import Live
 from supervisor.pool.attempt import StopReason
 from supervisor.recorder import Recorder
@@ -78,16 +79,22 @@ class LeaseKeeper:
                 return
             await asyncio.sleep(min(left_s, STEP_S))
 
-    async def renew(self) -> None:
-        """Renew the leases of all executions in one write; stop the jobs whose lease is gone. Raises PyMongoError."""
-        executions = list(self._live.executions)
+    async def renew(self, executions: Sequence[Execution] | None = None) -> None:
+        """Renew the leases of all executions in one write, or of some; stop the jobs whose lease is gone.
+
+        Raises PyMongoError.
+        """
+        executions = list(self._live.executions) if executions is None else executions
         sent_at, lease_s = boot_time_s(), self._live.settings.lease.seconds
-        lost = await self._store.renew([execution.claim.job for execution in executions], lease_s)
+        claims = [execution.claim for execution in executions]
+        lost = await self._store.renew(claims, lease_s)
         if executions:  # without any, nothing was asked
             self._live.outage.answered()
-        for execution in executions:
+        for execution, told in zip(executions, claims, strict=True):
             if execution.claim.job not in lost:
                 execution.trusted_until = sent_at + lease_s
+                if execution.claim is told:
+                    execution.moved_at = None
             elif execution in self._live.executions and execution.holds_lease:  # else its record says what it was
                 log.warning("lease.lost", job_id=str(execution.claim.job.id), slot=execution.claim.seat.slot)
                 execution.stop(StopReason.LEASE_LOST)
@@ -123,6 +130,7 @@ class LeaseKeeper:
             await asyncio.sleep(CANCEL_EVERY_S)
             if self._live.executions:
                 try:
+                    await self._tell_moved()
                     asked = await self._store.cancel_requests()
                 except PyMongoError:
                     continue  # renewal, which matters more, says that the database is away
@@ -130,6 +138,13 @@ class LeaseKeeper:
                     job = execution.claim.job
                     if claim_key(job.id, job.token) in asked:
                         execution.stop(StopReason.CANCEL)
+
+    async def _tell_moved(self) -> None:
+        """Have the lease of a job that was given another place name that, unless it ends in a moment."""
+        since = boot_time_s() - CANCEL_EVERY_S
+        moved = [each for each in self._live.executions if each.moved_at is not None and each.moved_at < since]
+        if moved:
+            await self.renew(moved)
 
     async def _watch_strays(self) -> None:
         while True:

@@ -68,7 +68,7 @@ class CoroutineAttempt:
         self.started_at = time.monotonic()
         self._spec = spec
         self._means = means
-        self._attempt = Attempt(call, listener, self.started_at)
+        self._attempt = Attempt(call, listener, given_at=self.started_at)
         self._link: CoroutineLink | None = None
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -25,6 +25,7 @@ from supervisor.core.outcome import (
     Usage,
 )
 from supervisor.process_tree import TreeUsage
+from supervisor.store.taking import Seat
 from supervisor.worker.wire import Call, Stopped
 
 RATE_OVER_S = 0.9
@@ -48,6 +49,9 @@ class JobListener(Protocol):
 
     def on_progress(self, report: dict[str, Any]) -> None:
         """Take the handler's newest progress."""
+
+    def on_moved(self, seat: Seat) -> None:
+        """Take in where it will run instead; it has not begun."""
 
     def on_log(self, entry: dict[str, Any]) -> None:
         """Take an entry of the handler's `job.log`."""
@@ -79,12 +83,12 @@ class Attempt:
 
     call: Call
     listener: JobListener
-    given_at: float
+    expected: Expected = UNKNOWN
+    """What jobs of its handler take, as far as is known."""
+    given_at: float = 0.0
     """When its place got it, in seconds, as `sent_at` and `begun_at` tell of its worker."""
     number: int = 0
     """Names it among the jobs of its worker."""
-    expected: Expected = UNKNOWN
-    """What jobs of its handler take, as far as is known."""
     ended: asyncio.Future[AnyOutcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     sent_at: float | None = None
     begun_at: float | None = None
@@ -94,6 +98,8 @@ class Attempt:
     """How many bytes of output there were before it."""
     ordered: StopReason | None = None
     killed: bool = False
+    kept: bool = False
+    """It has turned slow, and some jobs wait behind it all the same."""
     used: TreeUsage | None = None
     """What its worker and all below it used when it was last looked at; memory: the most that was seen."""
     cpu: CpuRate = field(default_factory=CpuRate)

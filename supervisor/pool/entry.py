@@ -57,16 +57,18 @@ class Entry:
         """Whether it could run a job now."""
         return self.state is SlotState.IDLE and not self.taken and not self.is_spent
 
-    def place(self, most_ahead: int) -> Place | None:
-        """Return what may be given here: a job if it is free, and short ones, of which `most_ahead` may wait."""
+    def place(self, most_ahead: int, ahead_s: float = AHEAD_S) -> Place | None:
+        """Return what may be given here: a job if it is free, and short ones, of which `most_ahead` and so much work
+        may wait.
+        """
         free = self.is_free
         if not free and (self.promised or not self.slot.takes_more or self.is_spent):
             return None
         waiting_s = self.slot.waiting_s
         room = min(most_ahead - self.slot.waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
-        if not free and (room <= 0 or waiting_s >= AHEAD_S):
+        if not free and (room <= 0 or waiting_s >= ahead_s):
             return None
-        return Place(self.slot.index, self.slot.pid, free, max(1, room), AHEAD_S - waiting_s)
+        return Place(self.slot.index, self.slot.pid, free, max(1, room), ahead_s - waiting_s)
 
     def runs_dry(self, most_ahead: int) -> bool:
         """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""

@@ -29,6 +29,7 @@ from supervisor.pool.placement import Placement
 from supervisor.pool.process import WorkerStartError
 from supervisor.pool.ready_worker import ReadyWorker
 from supervisor.pool.report import SlotReport
+from supervisor.pool.sharing import Sharing
 from supervisor.pool.slot import WorkerSlot
 from supervisor.pool.spares import Helpers, Spares
 from supervisor.pool.welcome import Welcome
@@ -61,6 +62,7 @@ class WorkerPool:
         self._desired = 0
         self._winding_down = False
         self._slots: dict[int, Entry] = {}
+        self._sharing = Sharing(self._slots, self.pace)
         self._resized = asyncio.Event()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._spawning = asyncio.Lock()
@@ -123,6 +125,10 @@ class WorkerPool:
             self._slots[place.slot].promised = True
         return places
 
+    def note_line(self, *, waits: bool) -> None:
+        """Take in whether jobs are due that there was no place for."""
+        self._sharing.in_line = waits
+
     def release(self, place: Place) -> None:
         """Give back a reserved place; what it was given stays."""
         entry = self._slots[place.slot]
@@ -135,15 +141,15 @@ class WorkerPool:
         The job has its place at once: jobs that are given in one go travel together.
         """
         entry = self._slots[seat.slot]
-        entry.jobs += 1
-        if entry.state is not SlotState.BUSY:
-            entry.enter(SlotState.BUSY)
+        self._sharing.add(listener, entry)
         ended = entry.slot.run(call, listener, self.pace.expected(call.handler), self.limits)
-        return self._finish(entry, call, ended)
+        return self._finish(call, listener, ended)
 
-    async def _finish(self, entry: Entry, call: Call, ended: Awaitable[AnyOutcome]) -> AnyOutcome:
+    async def _finish(self, call: Call, listener: JobListener, ended: Awaitable[AnyOutcome]) -> AnyOutcome:
         try:
-            outcome = self._witness.complete(await ended, entry.slot.index)
+            outcome = await ended
+            entry = self._sharing.where(listener)
+            outcome = self._witness.complete(outcome, entry.slot.index)
             if isinstance(outcome, Returned | Raised):
                 self.pace.note(call.handler, outcome.usage.run_s)
             if not entry.slot.alive:
@@ -151,10 +157,7 @@ class WorkerPool:
             entry.judge()
             return outcome
         finally:
-            entry.jobs -= 1
-            if not entry.jobs:
-                entry.enter(SlotState.IDLE if entry.slot.alive else SlotState.STOPPING)
-            self._look_at(entry)
+            self._look_at(self._sharing.remove(listener))
 
     def stop_job(self, slot: int, listener: JobListener, reason: StopReason) -> None:
         """Order the job on `slot` that was given with `listener` to stop; another one is none of the caller's."""
@@ -196,6 +199,7 @@ class WorkerPool:
         plan = plan_slots(wanted, table)
         for index in plan.retire:
             self._slots[index].retiring = True
+        for index in plan.retire:  # only now: none is to take over what another has
             self._slots[index].slot.give_back_ahead()
             self._look_at(self._slots[index])
         for index in plan.keep:
@@ -204,7 +208,7 @@ class WorkerPool:
         spares = 0 if self._winding_down or not self._desired else self.limits.spares
         self._spares.want(spares, self.limits.nice)
         for index in plan.open:
-            entry = Entry(WorkerSlot(index, self._fork_server, self.limits.nice))
+            entry = Entry(WorkerSlot(index, self._fork_server, self._sharing, self.limits.nice))
             self._slots[index] = entry
             tending.create_task(self._tend(entry), name=f"slot {index}")
 
@@ -296,7 +300,10 @@ class WorkerPool:
         """Wake who tends a slot, and who fills it, where there is something to do for them: jobs end all the time."""
         if entry.is_spent and not entry.taken:
             entry.looked_at.set()
-        elif entry.is_free or entry.runs_dry(most_ahead(self.pace.shortest_s())):
+            return
+        if entry.is_free:
+            self._sharing.relieve(entry)
+        if entry.is_free or entry.runs_dry(most_ahead(self.pace.shortest_s())):
             self.changed.set()
 
     async def _end_leftovers(self, slot: WorkerSlot) -> None:

@@ -92,6 +92,17 @@ class JobQueue:
             self._jobs.pop()
         return waiting
 
+    def let_go(self, most: int) -> list[Attempt]:
+        """Withdraw what the worker has not begun, and take out the last `most` of it."""
+        self.hold_back()
+        waiting = len(self._jobs) - max(self._sent, 1)
+        return [self._jobs.pop() for _ in range(min(most, waiting))][::-1]
+
+    def put_back(self, waiting: list[Attempt]) -> None:
+        """Have some of what `take_waiting` has taken out wait again."""
+        self._jobs.extend(waiting)
+        self._send_soon()
+
     def take_out(self, attempt: Attempt) -> bool:
         """Take out a job that waits; False if it does not."""
         if attempt not in islice(self._jobs, self._sent, None):

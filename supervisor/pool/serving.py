@@ -15,7 +15,7 @@ import math
 import signal
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import bson
 import structlog
@@ -42,6 +42,10 @@ log = structlog.get_logger("supervisor.pool.slot")
 
 BEGIN_TIMEOUT_S = 30.0
 """From handing over a job to the worker's word that it begins."""
+KEEP_S = 0.5
+"""While others are in line, what waits behind a job that has turned slow is kept for so long from its beginning: a slot
+that becomes free takes it over at once.
+"""
 DUMP_TIMEOUT_S = 0.25
 """For a worker that is about to be killed to write its stacks."""
 _SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
@@ -55,11 +59,22 @@ _AT_ONCE = (StopReason.LEASE_LOST, StopReason.MEMORY)
 """Reasons that leave no time to obey."""
 
 
+class Others(Protocol):
+    """The other slots, as far as they concern what waits in one."""
+
+    in_line: bool
+    """Jobs are due that no supervisor has had a place for: nobody is idle for want of those that wait here."""
+
+    def take(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Take over jobs that will run sooner there; return the rest."""
+
+
 class Serving:
     """The jobs of one worker. Its methods belong to one event loop."""
 
-    def __init__(self, worker: WorkerProcess, files: SlotFiles) -> None:
+    def __init__(self, worker: WorkerProcess, files: SlotFiles, others: Others) -> None:
         self.worker = worker
+        self._others = others
         self._alarm = Alarm(self._due_at, self._on_due)
         notices = Notices(self._alarm.set, self._on_unsent, self._distrust, lambda: self._spawn(self._bury()))
         self.jobs = JobQueue(worker, notices)
@@ -93,12 +108,17 @@ class Serving:
 
     def give(self, call: Call, listener: JobListener, expected: Expected) -> asyncio.Future[AnyOutcome]:
         """Give the worker a job, behind those that it has; the future tells how it ended, and never raises."""
-        attempt = Attempt(call, listener, time.monotonic(), next(self._numbers), expected)
+        attempt = Attempt(call, listener, expected)
+        self.take(attempt)
+        return attempt.ended
+
+    def take(self, attempt: Attempt) -> None:
+        """The same with a job that another worker had and has not begun."""
+        attempt.given_at, attempt.number = time.monotonic(), next(self._numbers)
         if not self.jobs:
             self._traces.clear()
             self._sampler.start(self.worker.pid)
         self.jobs.add(attempt)
-        return attempt.ended
 
     async def close(self) -> None:
         """End the worker, and return when all that concerns its jobs is done."""
@@ -139,7 +159,7 @@ class Serving:
             self._give_back()
 
     def _give_back(self) -> None:
-        for attempt in self.jobs.take_waiting():
+        for attempt in self._others.take(self.jobs.take_waiting()):
             self._resolve(attempt, unbegun(StopReason.AHEAD))
 
     def _wear(self, reason: str) -> None:
@@ -293,7 +313,8 @@ class Serving:
             return math.inf
         if head.begun_at is None:
             return head.sent_at + BEGIN_TIMEOUT_S
-        slow_at = head.begun_at + head.expected.slow_s if len(self.jobs) > 1 else math.inf
+        slow_s = KEEP_S if head.kept else head.expected.slow_s
+        slow_at = head.begun_at + slow_s if len(self.jobs) > 1 else math.inf
         return slow_at if head.ordered else min(slow_at, head.begun_at + head.call.timeout_s)
 
     def _on_due(self) -> None:
@@ -303,6 +324,11 @@ class Serving:
             self._kill(head)
         elif head.ordered is None and time.monotonic() >= head.begun_at + head.call.timeout_s:
             self.stop(StopReason.TIMEOUT, head.listener)
+        elif self._others.in_line and not head.kept:
+            head.kept = True
+            self.jobs.hold_back()
+            self.jobs.put_back(self._others.take(self.jobs.take_waiting()))
+            self._alarm.set()
         else:
             self.give_back_ahead()
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from supervisor.core.lookahead import Expected
 from supervisor.core.outcome import AnyOutcome
-from supervisor.pool.attempt import JobListener, StopReason, unbegun
+from supervisor.pool.attempt import Attempt, JobListener, StopReason, unbegun
 from supervisor.pool.files import SlotFiles
 from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.ready_worker import ReadyWorker
-from supervisor.pool.serving import Serving
+from supervisor.pool.serving import Others, Serving
 from supervisor.pool.traces import STACK_BYTES
 from supervisor.worker import forensics
 from supervisor.worker.wire import Call
@@ -29,8 +29,9 @@ MOST_OUTPUT_BYTES = 16 << 20
 class WorkerSlot:
     """One place for one worker at a time. Its methods belong to one event loop."""
 
-    def __init__(self, index: int, fork_server: ForkServer, nice: int = 0) -> None:
+    def __init__(self, index: int, fork_server: ForkServer, others: Others, nice: int = 0) -> None:
         self.index = index
+        self._others = others
         self.nice = nice
         """What its worker should have for niceness."""
         self._fork_server = fork_server
@@ -119,7 +120,7 @@ class WorkerSlot:
     def take(self, ready: ReadyWorker) -> None:
         """Have `ready` as the slot's worker from now on, with its files."""
         self._files = ready.files
-        self._serving = Serving(ready.process, ready.files)
+        self._serving = Serving(ready.process, ready.files, self._others)
 
     async def wait_for_death(self) -> None:
         """Return when the present worker is dead."""
@@ -143,6 +144,15 @@ class WorkerSlot:
             return nowhere
         self._serving.limit(limits)
         return self._serving.give(call, listener, expected)
+
+    def take_ahead(self, most: int) -> list[Attempt]:
+        """Let go of the last jobs that have not begun, for another slot."""
+        return self._serving.jobs.let_go(most) if self._serving else []
+
+    def take_over(self, attempt: Attempt) -> None:
+        """Run a job that another slot had, behind those that this one has; it must have a worker."""
+        assert self._serving is not None, "it was free, or runs short jobs"
+        self._serving.take(attempt)
 
     def stop(self, reason: StopReason, listener: JobListener) -> None:
         """Order the job that was given with `listener` to stop; by now the slot may run another one."""

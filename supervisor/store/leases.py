@@ -14,7 +14,7 @@ from supervisor.core.outcome import ErrorInfo, ErrorKind
 from supervisor.core.transitions import describe
 from supervisor.store.ending import end_all
 from supervisor.store.records import EXPIRED, fence
-from supervisor.store.taking import Owner, Seat, server_time_in
+from supervisor.store.taking import Claim, Owner, Seat, server_time_in
 
 _ORPHAN_FIELDS = ("handler", "attempt", "claims", "crashes", "max_attempts", "lease", "started_at", "cancel_requested")
 
@@ -38,22 +38,29 @@ class LeaseStore:
         self._jobs = database[collection]
         self._owner = owner
 
-    async def renew(self, jobs: Sequence[Job], lease_s: float) -> list[Job]:
-        """Extend the leases of `jobs` by `lease_s` seconds of the database's time, in one round trip.
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[Job]:
+        """Extend the leases of `claims` by `lease_s` seconds of the database's time, in one round trip; they also say
+        again where each job is.
 
         Returns the jobs whose lease is no longer ours. A lease that ran out but was taken by nobody is renewed all
         the same: the token decides, not the clock. Raises PyMongoError.
         """
-        if not jobs:
+        if not claims:
             return []
-        extend = [{"$set": {"lease.expires_at": server_time_in(lease_s)}}]
-        updates = [UpdateOne(fence(job, self._owner.supervisor), extend) for job in jobs]
+        ends = {"lease.expires_at": server_time_in(lease_s)}
+        updates = [
+            UpdateOne(
+                fence(claim.job, self._owner.supervisor),
+                [{"$set": {**ends, "lease.slot": claim.seat.slot, "lease.pid": claim.seat.pid}}],
+            )
+            for claim in claims
+        ]
         done = await self._jobs.bulk_write(updates, ordered=False)
-        if done.matched_count == len(jobs):
+        if done.matched_count == len(claims):
             return []
         held = await self._mine({"lease.token": 1})
-        claims = {claim_key(document["_id"], document["lease"]["token"]) for document in held}
-        return [job for job in jobs if claim_key(job.id, job.token) not in claims]
+        keys = {claim_key(document["_id"], document["lease"]["token"]) for document in held}
+        return [claim.job for claim in claims if claim_key(claim.job.id, claim.job.token) not in keys]
 
     async def cancel_requests(self) -> set[tuple[bytes, int]]:
         """Return the claims (`claim_key`) of our running jobs that somebody asked to cancel."""
