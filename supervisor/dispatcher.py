@@ -120,7 +120,7 @@ class Dispatcher:
                 self._executor.release(place)
         more = bool(claims) and not self._claims.exhausted
         self._services.recorder.note_backlog(self, more)
-        self._executor.note_line(waits=more)
+        self._executor.pace.in_line = more
         return more
 
     async def _next_jobs(self, places: Sequence[Place], told: RawBSONDocument | None) -> list[Claim]:

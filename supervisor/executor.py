@@ -34,9 +34,6 @@ class Executor(Protocol):
     def release(self, place: Place) -> None:
         """Give back a reserved place; what it was given stays."""
 
-    def note_line(self, *, waits: bool) -> None:
-        """Take in whether jobs are due that there was no place for."""
-
     def run_job(self, seat: Seat, call: Call, listener: JobListener) -> Awaitable[AnyOutcome]:
         """Run a job on a reserved place; what is returned waits for its outcome, and must be awaited."""
 

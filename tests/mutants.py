@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "the renewal of leases",
         "supervisor/store/leases.py",
-        "        if not jobs:\n            return []\n",
+        "        if not claims:\n            return []\n",
         "        return []\n",
         f"{STOPPING}::test_a_job_longer_than_its_lease_keeps_it",
     ),
@@ -304,10 +304,18 @@ MUTANTS = (
     Mutant(
         "the look at the queue where others may wait before a new job",
         "supervisor/store/claims.py",
-        "        if not self._drained:\n            return None\n",
+        "        if not self.exhausted:\n            return None\n",
         "",
         "tests/integration/test_claims.py::"
         "test_a_new_job_is_taken_before_a_look_only_where_the_latest_claim_left_none_behind",
+    ),
+    Mutant(
+        "the word of where a job is that has moved",
+        "supervisor/lease_keeper.py",
+        "                    await self._tell_moved()\n",
+        "",
+        "tests/acceptance/test_short_jobs.py::"
+        "test_the_lease_of_a_job_names_the_worker_that_runs_it_though_it_waited_for_another",
     ),
     Mutant(
         "the end of what clients hold open",

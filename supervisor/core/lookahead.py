@@ -16,10 +16,12 @@ SHORT_S = 0.05
 """A handler whose jobs run no longer measures short."""
 CLAIMS, LONGEST_S = 4, 0.2
 """Where a claim takes long, as on a busy machine, jobs of so many claims' length are short too, within a bound."""
-AHEAD_S, DRY = 0.2, 0.25
-"""How much work may wait in a slot, by what its jobs are expected to take; and how much of that is left when others are
-claimed: not each by itself.
+AHEAD_S, IN_LINE_S = 0.2, 0.4
+"""How much work may wait in a slot, by what its jobs are expected to take. It is more while others are in line that no
+supervisor has had a place for: nobody is idle for want of those that wait here.
 """
+DRY = 0.25
+"""How much of that is left when others are claimed: not each by itself."""
 SLOW_S = 0.1
 """A job that has run for so long, or as long as two short ones, was not short after all: what waits behind it is given
 back.
@@ -51,6 +53,21 @@ class Expected:
 UNKNOWN = Expected()
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """What may wait in a slot: so many jobs, and as much work as takes so many seconds."""
+
+    most: int
+    seconds: float
+
+    @classmethod
+    def of(cls, shortest_s: float, *, in_line: bool, times: int = 1) -> Ahead:
+        """Return what may wait where the quickest handler's jobs take `shortest_s` seconds; or `times` as much."""
+        seconds = times * (IN_LINE_S if in_line else AHEAD_S)
+        most = max(1, min(MOST_AHEAD, int(seconds / max(shortest_s, 1e-6)))) if math.isfinite(shortest_s) else 0
+        return cls(most, seconds)
+
+
 class Pace:
     """How long jobs take, by handler, from those that have ended; and how long claims take."""
 
@@ -58,6 +75,8 @@ class Pace:
         self._newest: dict[str, deque[float]] = {}
         self._expected: dict[str, Expected] = {}
         self._claim_s = 0.0
+        self.in_line = False
+        """Jobs are due that there was no place for, as far as the latest claim could see."""
 
     def note(self, handler: str, run_s: float) -> None:
         """Take in a run time in seconds."""
@@ -96,7 +115,11 @@ class Pace:
             return Expected(slow_s=slow_s)
         return Expected(sum(min(run_s, slow_s) for run_s in newest) / len(newest), slow_s)
 
-    def shortest_s(self) -> float:
+    def ahead(self, times: int = 1) -> Ahead:
+        """Return what may wait in a slot, or `times` as much."""
+        return Ahead.of(self._shortest_s(), in_line=self.in_line, times=times)
+
+    def _shortest_s(self) -> float:
         """Return what jobs of the quickest handler take; infinity where none is known to be short."""
         return min((self.expected(handler).seconds for handler in self._newest), default=math.inf)
 
@@ -113,11 +136,6 @@ class Place:
     free: bool = True
     most: int = 1
     ahead_s: float = 0.0
-
-
-def most_ahead(shortest_s: float) -> int:
-    """Return how many jobs may wait in a slot where the quickest handler's take `shortest_s` seconds."""
-    return max(1, min(MOST_AHEAD, int(AHEAD_S / max(shortest_s, 1e-6)))) if math.isfinite(shortest_s) else 0
 
 
 def deal(takes_s: Sequence[float], places: Sequence[Place]) -> list[Place]:

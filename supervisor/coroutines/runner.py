@@ -77,9 +77,6 @@ class LoopRunner:
         free = (-place for place in itertools.count(1) if -place not in self._running)
         return [Place(slot, os.getpid()) for slot in itertools.islice(free, AT_ONCE)]
 
-    def note_line(self, *, waits: bool) -> None:
-        """See Executor; nothing depends on it."""
-
     def release(self, place: Place) -> None:
         """Give back a reserved place: nobody else asks for any meanwhile."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from supervisor import process_tree
-from supervisor.core.lookahead import AHEAD_S, DRY, Place
+from supervisor.core.lookahead import DRY, Ahead, Place
 from supervisor.core.slots import SlotState
 from supervisor.pool.lifetime import Lifetime
 from supervisor.pool.report import SlotReport
@@ -57,25 +57,23 @@ class Entry:
         """Whether it could run a job now."""
         return self.state is SlotState.IDLE and not self.taken and not self.is_spent
 
-    def place(self, most_ahead: int, ahead_s: float = AHEAD_S) -> Place | None:
-        """Return what may be given here: a job if it is free, and short ones, of which `most_ahead` and so much work
-        may wait.
-        """
+    def place(self, ahead: Ahead) -> Place | None:
+        """Return what may be given here: a job if it is free, and short ones, of which so many may wait."""
         free = self.is_free
         if not free and (self.promised or not self.slot.takes_more or self.is_spent):
             return None
         waiting_s = self.slot.waiting_s
-        room = min(most_ahead - self.slot.waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
-        if not free and (room <= 0 or waiting_s >= ahead_s):
+        room = min(ahead.most - self.slot.waiting, self.lifetime.jobs_left(self.slot.jobs_done) - self.jobs)
+        if not free and (room <= 0 or waiting_s >= ahead.seconds):
             return None
-        return Place(self.slot.index, self.slot.pid, free, max(1, room), ahead_s - waiting_s)
+        return Place(self.slot.index, self.slot.pid, free, max(1, room), ahead.seconds - waiting_s)
 
-    def runs_dry(self, most_ahead: int) -> bool:
+    def runs_dry(self, ahead: Ahead) -> bool:
         """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""
-        if not most_ahead or self.slot.waiting > most_ahead / 2:  # most often; it is asked after each job
+        if not ahead.most or self.slot.waiting > ahead.most / 2:  # most often; it is asked after each job
             return False
-        place = self.place(most_ahead)
-        return place is not None and place.most >= most_ahead / 2 and place.ahead_s > AHEAD_S * (1 - DRY)
+        place = self.place(ahead)
+        return place is not None and place.most >= ahead.most / 2 and place.ahead_s > ahead.seconds * (1 - DRY)
 
     def judge(self) -> None:
         """After a job: see whether its worker has served long enough, for a reason worth telling."""

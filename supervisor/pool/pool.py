@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from supervisor import process_tree
-from supervisor.core.lookahead import Pace, Place, most_ahead
+from supervisor.core.lookahead import Pace, Place
 from supervisor.core.outcome import AnyOutcome, Raised, Returned
 from supervisor.core.slots import SlotState, plan_slots, start_delay
 from supervisor.errors import WorkersCannotStartError
@@ -114,20 +114,14 @@ class WorkerPool:
 
     def has_free(self) -> bool:
         """Tell whether a slot could take a job now, or runs short ones and will soon have none left."""
-        most = most_ahead(self.pace.shortest_s())
-        return any(entry.is_free or entry.runs_dry(most) for entry in self._slots.values())
+        return any(map(self._sharing.has_room, self._slots.values()))
 
     def reserve(self) -> list[Place]:
         """Promise all places to the caller, who must `run_job` on some and then `release` all of them."""
-        most = most_ahead(self.pace.shortest_s())
-        places = [place for entry in self._slots.values() if (place := entry.place(most))]
+        places = self._sharing.places()
         for place in places:
             self._slots[place.slot].promised = True
         return places
-
-    def note_line(self, *, waits: bool) -> None:
-        """Take in whether jobs are due that there was no place for."""
-        self._sharing.in_line = waits
 
     def release(self, place: Place) -> None:
         """Give back a reserved place; what it was given stays."""
@@ -301,9 +295,8 @@ class WorkerPool:
         if entry.is_spent and not entry.taken:
             entry.looked_at.set()
             return
-        if entry.is_free:
-            self._sharing.relieve(entry)
-        if entry.is_free or entry.runs_dry(most_ahead(self.pace.shortest_s())):
+        self._sharing.relieve(entry)
+        if self._sharing.has_room(entry):
             self.changed.set()
 
     async def _end_leftovers(self, slot: WorkerSlot) -> None:

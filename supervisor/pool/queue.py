@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 from supervisor.pool.attempt import Attempt, JobListener
 from supervisor.pool.process import WorkerProcess
@@ -36,6 +37,17 @@ class Notices:
     """The worker did what no worker of ours does, in words."""
     on_no_worker: Callable[[], None]
     """There is a job for it, and it is dead."""
+
+
+class Others(Protocol):
+    """The other slots, as far as they concern what waits in one."""
+
+    @property
+    def in_line(self) -> bool:
+        """Whether jobs are due that no supervisor has had a place for: nobody is idle for want of those that wait."""
+
+    def take(self, attempts: list[Attempt]) -> list[Attempt]:
+        """Take over jobs that will run sooner there; return the rest."""
 
 
 class JobQueue:

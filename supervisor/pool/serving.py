@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import signal
 import time
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import bson
 import structlog
@@ -24,18 +23,16 @@ from supervisor import process_tree
 from supervisor.codec import TOLERANT
 from supervisor.core.lookahead import Expected
 from supervisor.core.outcome import AnyOutcome
-from supervisor.errors import JobCancelled, JobInterrupted, JobTimeout
+from supervisor.pool import orders
 from supervisor.pool.alarm import Alarm
 from supervisor.pool.attempt import Attempt, JobListener, StopReason, died, interrupted, reported, unbegun
 from supervisor.pool.files import SlotFiles
 from supervisor.pool.limits import PoolLimits
 from supervisor.pool.process import Exit, WorkerProcess
-from supervisor.pool.queue import JobQueue, Notices
+from supervisor.pool.queue import JobQueue, Notices, Others
 from supervisor.pool.sampler import Sampler
 from supervisor.pool.traces import Traces
 from supervisor.process_tree import TreeUsage
-from supervisor.worker import forensics
-from supervisor.worker import main as child
 from supervisor.worker.wire import LENGTH_BYTES, Call, decode_outcome
 
 log = structlog.get_logger("supervisor.pool.slot")
@@ -46,27 +43,6 @@ KEEP_S = 0.5
 """While others are in line, what waits behind a job that has turned slow is kept for so long from its beginning: a slot
 that becomes free takes it over at once.
 """
-DUMP_TIMEOUT_S = 0.25
-"""For a worker that is about to be killed to write its stacks."""
-_SIGNALS = {stop: number for number, stop in child.STOP_SIGNALS.items()}
-_ORDERS = {
-    StopReason.TIMEOUT: _SIGNALS[JobTimeout],
-    StopReason.CANCEL: _SIGNALS[JobCancelled],
-    StopReason.DRAIN: _SIGNALS[JobInterrupted],
-    StopReason.LEASE_LOST: signal.SIGKILL,
-}
-_AT_ONCE = (StopReason.LEASE_LOST, StopReason.MEMORY)
-"""Reasons that leave no time to obey."""
-
-
-class Others(Protocol):
-    """The other slots, as far as they concern what waits in one."""
-
-    in_line: bool
-    """Jobs are due that no supervisor has had a place for: nobody is idle for want of those that wait here."""
-
-    def take(self, attempts: list[Attempt]) -> list[Attempt]:
-        """Take over jobs that will run sooner there; return the rest."""
 
 
 class Serving:
@@ -141,13 +117,8 @@ class Serving:
             return
         self._give_back()  # the worker ends with this job, or at least with its order
         if attempt.ordered is None or reason is StopReason.LEASE_LOST:
-            attempt.ordered = reason
-            self._files.orders.name(attempt.number)
-            if reason is StopReason.TIMEOUT:  # where it is now says more than where its tidying up will be
-                self.worker.signal(forensics.END_SIGNAL)
-            if reason in _ORDERS:
-                self.worker.signal(_ORDERS[reason])
-        if reason in _AT_ONCE:
+            orders.send(reason, attempt, self.worker, self._files)
+        if reason in orders.AT_ONCE:
             self._kill(attempt)
         elif attempt.ordered is reason:
             attempt.timers.append(asyncio.get_running_loop().call_later(self.kill_grace_s, self._kill, attempt))
@@ -292,9 +263,7 @@ class Serving:
             self._spawn(self._look_and_kill(attempt), attempt)
 
     async def _look_and_kill(self, attempt: Attempt) -> None:
-        if attempt.ordered in (StopReason.TIMEOUT, StopReason.MEMORY) and not self._files.stacks.size:
-            self.worker.signal(forensics.END_SIGNAL)
-            await self._files.stacks.until_written(DUMP_TIMEOUT_S)
+        await orders.last_words(attempt, self.worker, self._files)
         if used := await asyncio.to_thread(process_tree.measure, self.worker.pid):
             attempt.see(used)
         await self.worker.kill()

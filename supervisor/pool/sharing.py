@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from supervisor.core.lookahead import AHEAD_S, Pace, deal, most_ahead
+from supervisor.core.lookahead import Pace, Place, deal
 from supervisor.core.slots import SlotState
 from supervisor.pool.attempt import Attempt, JobListener
 from supervisor.pool.entry import Entry
@@ -19,10 +19,8 @@ from supervisor.store.taking import Seat
 
 log = structlog.get_logger("supervisor.pool.pool")
 
-MOVED_S = 2 * AHEAD_S
-"""How much work may wait in a slot that takes over what another one had."""
-FEWEST = 2
-"""Jobs that wait in a slot from which a free one takes some: a single one begins sooner than it could be moved."""
+MOVED = 2
+"""How many times as much may wait in a slot that takes over what another one had as is claimed ahead for it."""
 
 
 class Sharing:
@@ -32,8 +30,11 @@ class Sharing:
         self._slots = slots
         self._pace = pace
         self._places: dict[JobListener, Entry] = {}
-        self.in_line = False
-        """Jobs are due that there was no place for, as far as the latest claim could see."""
+
+    @property
+    def in_line(self) -> bool:
+        """See Others."""
+        return self._pace.in_line
 
     def add(self, listener: JobListener, entry: Entry) -> None:
         """Note that a job was given to this slot."""
@@ -54,21 +55,32 @@ class Sharing:
             entry.enter(SlotState.IDLE if entry.slot.alive else SlotState.STOPPING)
         return entry
 
+    def has_room(self, entry: Entry) -> bool:
+        """Tell whether a slot could take a job now, or runs short ones and will soon have none left."""
+        return entry.is_free or entry.runs_dry(self._pace.ahead())
+
+    def places(self, times: int = 1) -> list[Place]:
+        """Return the places that jobs may be given to, with as much waiting there as is claimed ahead, or `times` so
+        much.
+        """
+        ahead = self._pace.ahead(times)
+        return [place for entry in self._slots.values() if (place := entry.place(ahead))]
+
     def take(self, attempts: list[Attempt]) -> list[Attempt]:
         """Give jobs that have not begun to slots that will run them soon; return those that none takes."""
-        most = most_ahead(self._pace.shortest_s())
-        places = [place for entry in self._slots.values() if (place := entry.place(most, MOVED_S))]
-        dealt = deal([attempt.expected.seconds for attempt in attempts], places)
+        dealt = deal([attempt.expected.seconds for attempt in attempts], self.places(MOVED))
         for attempt, place in zip(attempts, dealt, strict=False):
             self._move(attempt, self._slots[place.slot])
         return attempts[len(dealt) :]
 
     def relieve(self, entry: Entry) -> None:
-        """Have a free slot take over half of what waits where the most does, or all of it behind a slow job."""
+        """Have a slot that is free take over half of what waits where the most does; behind a slow job, all of it."""
+        if not entry.is_free:
+            return
         busiest = max((each.slot for each in self._slots.values()), key=lambda slot: slot.waiting_s)
-        place = entry.place(most_ahead(self._pace.shortest_s()))
-        if place and busiest.waiting >= FEWEST:
-            share = busiest.waiting // 2 if busiest.takes_more else busiest.waiting
+        place = entry.place(self._pace.ahead())
+        share = busiest.waiting // 2 if busiest.takes_more else busiest.waiting
+        if place and share:
             for attempt in busiest.take_ahead(min(share, place.most)):
                 self._move(attempt, entry)
 

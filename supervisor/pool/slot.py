@@ -14,8 +14,9 @@ from supervisor.pool.attempt import Attempt, JobListener, StopReason, unbegun
 from supervisor.pool.files import SlotFiles
 from supervisor.pool.forkserver import ForkServer
 from supervisor.pool.limits import PoolLimits
+from supervisor.pool.queue import Others
 from supervisor.pool.ready_worker import ReadyWorker
-from supervisor.pool.serving import Others, Serving
+from supervisor.pool.serving import Serving
 from supervisor.pool.traces import STACK_BYTES
 from supervisor.worker import forensics
 from supervisor.worker.wire import Call

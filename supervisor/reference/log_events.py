@@ -96,6 +96,7 @@ EVENTS: dict[str, tuple[str, str, str]] = {
         "a job of a supervisor that is gone was released",
         "job_id, handler, supervisor, cause, status",
     ),
+    "job.moved": ("debug", "a job that waited in one slot will run in another, sooner", "job_id, of, to"),
     "job.progress_unwritten": ("debug", "progress could not be written; the next report will be", "reason"),
     "job.request_failed": ("warning", "a worker's request for a file failed", "job_id, request, reason"),
     "job.given_back": (

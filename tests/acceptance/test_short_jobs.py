@@ -19,7 +19,7 @@ Document = dict[str, Any]
 @pytest.fixture
 def supervisor(start: StartSupervisor, jobs: Jobs) -> RunningSupervisor:
     """One that has learned that `brief` is short."""
-    started = start(pool={"workers": 2}, lease={"seconds": 60}, retry={"backoff_s": 0.05, "max_crashes": 10})
+    started = start(pool={"workers": 2}, lease={"seconds": 600}, retry={"backoff_s": 0.05, "max_crashes": 10})
     insert(jobs, *({} for _ in range(KNOWN)))
     jobs.wait_for_all()
     return started
@@ -84,6 +84,24 @@ def test_a_job_that_turns_out_long_holds_up_no_other(supervisor: RunningSupervis
         assert (outcomes(job), job["attempt"], job.get("crashes", 0)) == (["completed"], 1, 0)
     jobs.collection.update_one({"_id": ids[0]}, {"$set": {"cancel_requested": True}})
     assert jobs.wait(ids[0])["status"] == "cancelled"
+
+
+def test_the_lease_of_a_job_names_the_worker_that_runs_it_though_it_waited_for_another(
+    supervisor: RunningSupervisor, jobs: Jobs
+) -> None:
+    # the second long one waits behind the first
+    ids = insert(jobs, {"seconds": 300}, {}, {"seconds": 300}, *({} for _ in range(10)))
+    running = {"_id": {"$in": [ids[0], ids[2]]}, "status": "processing"}
+
+    def both() -> bool:
+        (heartbeat,) = jobs.collection.database["supervisors"].find()
+        seen = {slot["job_id"]: (slot["slot"], slot["pid"]) for slot in heartbeat["slots"]}
+        told = {job["_id"]: (job["lease"]["slot"], job["lease"]["pid"]) for job in jobs.collection.find(running)}
+        return len(seen) == 2 and seen == told
+
+    until(both, 60, "both slots to be known by their jobs")
+    jobs.collection.update_many({"_id": {"$in": ids}, "status": "processing"}, {"$set": {"cancel_requested": True}})
+    jobs.wait_for_all()
 
 
 def test_a_time_limit_ends_the_job_that_it_concerns(supervisor: RunningSupervisor, jobs: Jobs) -> None:

@@ -1,6 +1,7 @@
 """Leases in a real database: renewing ours, finding those of the dead, and jobs that no supervisor holds."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import bson
@@ -32,7 +33,7 @@ def leases(database, jobs):
 
 async def some_claimed(jobs, store, *job_ids):
     await jobs.insert_many([pending(_id=job_id) for job_id in job_ids])
-    return [claim.job for claim in await claim_some(store, len(job_ids))]
+    return await claim_some(store, len(job_ids))
 
 
 async def expire(jobs, **which):
@@ -60,6 +61,13 @@ async def test_only_the_jobs_named_are_renewed(jobs, claims, leases):
     assert (await jobs.find_one({"_id": 2}))["lease"] == before
 
 
+async def test_renewing_says_again_where_a_job_is(jobs, claims, leases):
+    (held,) = await some_claimed(jobs, claims, 1)
+    assert await leases.renew([replace(held, seat=Seat(7, 4711))], 60) == []
+    lease = (await jobs.find_one({}))["lease"]
+    assert (lease["slot"], lease["pid"], lease["token"]) == (7, 4711, 1)
+
+
 async def test_a_lease_that_ran_out_but_was_taken_by_nobody_is_renewed(database, jobs, claims, leases):
     held = await some_claimed(jobs, claims, 1)
     await expire(jobs)
@@ -83,7 +91,7 @@ async def test_leases_that_are_no_longer_ours_are_told_and_the_others_renewed(da
     await expire(jobs)
     await jobs.update_one({"_id": 2}, {"$set": taken})
     before = await jobs.find_one({"_id": 2})
-    assert await leases.renew(held, 60) == [held[1]]
+    assert await leases.renew(held, 60) == [held[1].job]
     now = await server_now(database)
     assert await jobs.count_documents({"_id": {"$in": [1, 3]}, "lease.expires_at": {"$gt": now}}) == 2
     assert await jobs.find_one({"_id": 2}) == before
@@ -92,7 +100,7 @@ async def test_leases_that_are_no_longer_ours_are_told_and_the_others_renewed(da
 async def test_a_deleted_job_s_lease_is_lost(jobs, claims, leases):
     held = await some_claimed(jobs, claims, 1, 2)
     await jobs.delete_one({"_id": 1})
-    assert await leases.renew(held, 60) == held[:1]
+    assert await leases.renew(held, 60) == [held[0].job]
 
 
 async def test_renewing_nothing_asks_nothing(leases):
@@ -121,7 +129,7 @@ async def test_only_our_running_jobs_that_were_asked_to_cancel_are_told(jobs, cl
 
 
 async def test_a_job_claimed_in_our_name_that_we_do_not_know_of_is_a_stray(jobs, claims, rival, leases):
-    known = await some_claimed(jobs, claims, 1)
+    known = [claim.job for claim in await some_claimed(jobs, claims, 1)]
     await some_claimed(jobs, rival, 2)
     await jobs.insert_one(pending(_id=3, attempt=1, claims=4, crashes=1))
     await claims.claim({"count": 1}, [Place(7, 70)], lease_s=60, payload_kb=1)
@@ -133,7 +141,7 @@ async def test_a_job_claimed_in_our_name_that_we_do_not_know_of_is_a_stray(jobs,
 
 
 async def test_a_later_claim_of_a_job_that_we_know_is_a_stray(jobs, claims, leases):
-    known = await some_claimed(jobs, claims, 1)
+    known = [claim.job for claim in await some_claimed(jobs, claims, 1)]
     await jobs.update_one({}, {"$set": {"lease.token": 2, "claims": 2}})
     assert [job.token for job, _ in await leases.strays(known)] == [2]
 

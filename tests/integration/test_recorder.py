@@ -11,8 +11,14 @@ MANY = 12
 
 
 @pytest.fixture
-async def recorder(results):
-    made = Recorder(results)
+def under_way():
+    """How many jobs run or are being recorded, as far as the recorder is told."""
+    return [MANY]
+
+
+@pytest.fixture
+async def recorder(results, under_way):
+    made = Recorder(results, lambda: under_way[0])
     running = asyncio.create_task(made.run())
     yield made
     running.cancel()
@@ -60,5 +66,21 @@ async def test_with_jobs_in_line_outcomes_wait_for_more_until_there_are_none(
     assert not any(task.done() for task in recording)
     before = await updates(database)
     recorder.note_backlog(pool, False)
+    assert await asyncio.gather(*recording) == [True] * len(others)
+    assert await updates(database) - before == 1
+
+
+async def test_the_last_outcomes_are_written_at_once(database, jobs, claims, recorder, under_way, monkeypatch):
+    for pace in ("PACE_S", "BACKLOG_PACE_S"):
+        monkeypatch.setattr(f"supervisor.recorder.{pace}", 3600.0)
+    await jobs.insert_many([pending(_id=n) for n in range(4)])
+    first, *others, last = await claim_some(claims, 4)
+    assert await recorder.record(ended(first, returned())) is True, "nothing was written just before it"
+    under_way[0] = 3
+    recording = [asyncio.create_task(recorder.record(ended(claim, returned()))) for claim in others]
+    await asyncio.wait(recording, timeout=0.2)
+    assert not any(task.done() for task in recording), "another one may join them"
+    before = await updates(database)
+    assert await recorder.record(ended(last, returned())) is True
     assert await asyncio.gather(*recording) == [True] * len(others)
     assert await updates(database) - before == 1

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from supervisor.core.lookahead import (
     AHEAD_S,
     ENOUGH,
+    IN_LINE_S,
     LONGEST_S,
     MOST_AHEAD,
     SAMPLES,
     SHORT_S,
     SLOW_S,
+    Ahead,
     Pace,
     Place,
     deal,
-    most_ahead,
 )
 
 LONG = math.inf
@@ -64,11 +65,19 @@ def test_only_the_newest_count():
 
 def test_the_quickest_handler_counts_for_what_may_wait():
     pace = paced(*[9.0] * ENOUGH)
-    assert pace.shortest_s() == LONG
+    assert pace.ahead() == Ahead(0, AHEAD_S)
     for _ in range(ENOUGH):
-        pace.note("quick", 0.002)
-    assert pace.shortest_s() == pytest.approx(0.002)
-    assert Pace().shortest_s() == LONG
+        pace.note("quick", 0.004)
+    assert pace.ahead() == Ahead(50, AHEAD_S)
+    assert Pace().ahead().most == 0
+
+
+def test_more_may_wait_while_others_are_in_line_and_in_a_slot_that_takes_over_from_another():
+    pace = paced(*[0.016] * ENOUGH)
+    assert pace.ahead(2) == Ahead(25, 2 * AHEAD_S)
+    pace.in_line = True
+    assert pace.ahead() == Ahead(25, IN_LINE_S)
+    assert pace.ahead(2) == Ahead(50, 2 * IN_LINE_S)
 
 
 def test_where_claims_take_long_jobs_of_a_few_claims_length_are_short():
@@ -92,7 +101,7 @@ def test_where_claims_take_long_jobs_of_a_few_claims_length_are_short():
     [(0.0, MOST_AHEAD), (0.0001, MOST_AHEAD), (0.02, 10), (SHORT_S, 4), (LONGEST_S, 1), (LONG, 0)],
 )
 def test_as_many_may_wait_as_fill_a_moment(shortest_s, most):
-    assert most_ahead(shortest_s) == most
+    assert Ahead.of(shortest_s, in_line=False).most == most
 
 
 def test_free_slots_come_first_and_take_a_job_of_any_kind():
