@@ -59,6 +59,10 @@ class Dispatcher:
         self._claiming: asyncio.Task[bool] | None = None
         self._closed = False
         self._failing = False
+        self._ends = 0
+        """How many jobs have ended."""
+        self._passed_over = False
+        """Jobs are due, and the latest claim had no place that suits them: they wait for the end of another."""
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
@@ -107,6 +111,7 @@ class Dispatcher:
             raise
 
     async def _claim(self, places: Sequence[Place], told: RawBSONDocument | None) -> bool:
+        ends = self._ends
         try:
             async with self._live.claiming:
                 claims = await self._next_jobs(places, told)
@@ -121,7 +126,8 @@ class Dispatcher:
         more = bool(claims) and not self._claims.exhausted
         self._services.recorder.note_backlog(self, more)
         self._executor.pace.in_line = more
-        return more
+        self._passed_over = not claims and not self._claims.exhausted
+        return more or (self._passed_over and self._ends > ends)
 
     async def _next_jobs(self, places: Sequence[Place], told: RawBSONDocument | None) -> list[Claim]:
         settings = self._live.settings
@@ -190,7 +196,11 @@ class Dispatcher:
         """See it to its end, and have the next claim know of that where it matters; a free place tells of itself."""
         matters = True
         try:
-            matters = await execution.run() or self._is_limited(execution)
+            outcome = await execution.ended()
+            self._ends += 1
+            if self._passed_over:
+                self._wakeup.ring()
+            matters = await execution.conclude(outcome) or self._is_limited(execution)
         finally:
             self._live.executions.discard(execution)
             if matters:

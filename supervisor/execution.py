@@ -86,13 +86,17 @@ class Execution:
         self._log.debug("job.started", slot=self.claim.seat.slot)
         self._ending = self.executor.run_job(self.claim.seat, self._call(), self)
 
-    async def run(self) -> bool:
-        """Wait for the end of the job, decide what its outcome means, record that, and say so in one line.
+    async def ended(self) -> AnyOutcome:
+        """Wait for the end of the job: its place is free again."""
+        outcome = await self._ending
+        self.finished = True
+        return outcome
+
+    async def conclude(self, outcome: AnyOutcome) -> bool:
+        """Decide what its outcome means, record that, and say so in one line.
 
         Returns whether the job may be claimed again.
         """
-        outcome = await self._ending
-        self.finished = True
         change = decide(self.claim.job, outcome, self.limits.policy, self.services.random)
         if change.is_attempt:
             self.services.on_ended(change)

@@ -318,6 +318,13 @@ MUTANTS = (
         "test_the_lease_of_a_job_names_the_worker_that_runs_it_though_it_waited_for_another",
     ),
     Mutant(
+        "another claim when a job ends, where no place would do before",
+        "supervisor/dispatcher.py",
+        "            if self._passed_over:\n                self._wakeup.ring()\n",
+        "",
+        "tests/acceptance/test_pick_up.py::test_a_job_for_which_no_place_would_do_is_claimed_when_one_is_free",
+    ),
+    Mutant(
         "the end of what clients hold open",
         "supervisor/http_service/requests.py",
         "                exchange.cut(HTTPStatus.SERVICE_UNAVAILABLE)\n",

@@ -2,7 +2,7 @@
 
 from tests.support.failpoints import failing
 from tests.support.mongo import RunningMongod
-from tests.support.supervising import Jobs, StartSupervisor
+from tests.support.supervising import MISBEHAVING, Jobs, StartSupervisor
 from tests.support.until import until
 
 
@@ -29,3 +29,13 @@ def test_a_job_that_comes_while_others_wait_comes_after_them(jobs: Jobs, start: 
     started = [jobs.wait(job_id)["started_at"] for job_id in made]
     assert started == sorted(started)
     assert started[1] < started[3]
+
+
+def test_a_job_for_which_no_place_would_do_is_claimed_when_one_is_free(jobs: Jobs, start: StartSupervisor) -> None:
+    start(pool={"workers": 1, "modules": [MISBEHAVING, "tests.support.no_polls"]})
+    brief = {"handler": "brief", "status": "pending"}
+    jobs.collection.insert_many([dict(brief) for _ in range(12)])
+    jobs.wait_for_all()
+    short = [{**brief, "payload": {"seconds": 0.03}} for _ in range(10)]
+    jobs.collection.insert_many([*short, {"handler": "ok", "status": "pending"}])  # nobody knows yet that this is short
+    jobs.wait_for_all()
