@@ -46,7 +46,7 @@ class Recorder:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((ended, answer))
         self._something.set()
-        if self._under_way() <= len(self._waiting):
+        if not self._more_may_come():
             self._sooner.set()
         return await answer
 
@@ -68,7 +68,7 @@ class Recorder:
 
     async def _gather(self) -> None:
         """Wait for others that may end within the moment."""
-        while self._under_way() > len(self._waiting):
+        while self._more_may_come():
             pace_s = BACKLOG_PACE_S if self._backlogs else PACE_S
             if (left_s := self._written_at + pace_s - time.monotonic()) <= 0:
                 return
@@ -76,6 +76,9 @@ class Recorder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await self._sooner.wait()
+
+    def _more_may_come(self) -> bool:
+        return self._under_way() > len(self._waiting)
 
     async def _write(self, group: list[tuple[Ended, asyncio.Future[Answer]]]) -> None:
         answers = await until_answered(lambda: self._store.apply([ended for ended, _ in group]), "recording results")

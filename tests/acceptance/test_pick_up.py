@@ -1,5 +1,9 @@
 """What is inserted while nothing waits is claimed at once."""
 
+from typing import Any
+
+import pytest
+
 from tests.support.failpoints import failing
 from tests.support.mongo import RunningMongod
 from tests.support.supervising import MISBEHAVING, Jobs, StartSupervisor
@@ -31,11 +35,38 @@ def test_a_job_that_comes_while_others_wait_comes_after_them(jobs: Jobs, start: 
     assert started[1] < started[3]
 
 
-def test_a_job_for_which_no_place_would_do_is_claimed_when_one_is_free(jobs: Jobs, start: StartSupervisor) -> None:
-    start(pool={"workers": 1, "modules": [MISBEHAVING, "tests.support.no_polls"]})
+NO_POLLS = {"modules": [MISBEHAVING, "tests.support.no_polls"]}
+
+
+@pytest.fixture
+def mixed(jobs: Jobs, start: StartSupervisor) -> list[dict[str, Any]]:
+    """Short jobs, and behind them one of which the one worker knows nothing; they are to be inserted."""
+    start(pool={"workers": 1, **NO_POLLS})
     brief = {"handler": "brief", "status": "pending"}
     jobs.collection.insert_many([dict(brief) for _ in range(12)])
     jobs.wait_for_all()
-    short = [{**brief, "payload": {"seconds": 0.03}} for _ in range(10)]
-    jobs.collection.insert_many([*short, {"handler": "ok", "status": "pending"}])  # nobody knows yet that this is short
+    return [*({**brief, "payload": {"seconds": 0.03}} for _ in range(10)), {"handler": "ok", "status": "pending"}]
+
+
+def test_a_job_for_which_no_place_would_do_is_claimed_when_one_is_free(jobs: Jobs, mixed: list[dict[str, Any]]) -> None:
+    jobs.collection.insert_many(mixed)
     jobs.wait_for_all()
+
+
+def test_it_is_claimed_too_when_the_place_becomes_free_during_the_claim_that_passes_it_over(
+    jobs: Jobs, mixed: list[dict[str, Any]], mongod: RunningMongod
+) -> None:
+    slowly: dict[str, Any] = {"blockConnection": True, "blockTimeMS": 1000, "namespace": jobs.collection.full_name}
+    with failing(mongod, ["aggregate"], **slowly):
+        jobs.collection.insert_many(mixed)
+        jobs.wait_for_all()
+
+
+@pytest.mark.parametrize("cap", ["max_running", "max_running_total"])
+def test_the_next_job_of_a_capped_handler_is_claimed_when_the_one_before_is_recorded(
+    jobs: Jobs, start: StartSupervisor, mongod: RunningMongod, cap: str
+) -> None:
+    start(pool={"workers": 2, **NO_POLLS}, handlers__ok={cap: 1})
+    with failing(mongod, ["update"], blockConnection=True, blockTimeMS=300, namespace=jobs.collection.full_name):
+        jobs.collection.insert_many([{"handler": "ok", "status": "pending"} for _ in range(3)])
+        jobs.wait_for_all()

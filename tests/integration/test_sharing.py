@@ -5,6 +5,7 @@ In programs of their own: a fork server stays as long as the process that starte
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ async def use(pool):
         print(type(await job).__name__, listener.seat.slot == places[1].slot, listener.seat.pid == places[1].pid)
 """
 
+RECYCLED = """
+async def use(pool):
+    pool.limit(PoolLimits(max_jobs_per_worker=2))
+    pool.pace.expected = lambda handler: Expected(0.001, slow_s=3600)
+    for _ in range(8):
+        pool.pace.note("whoami", 0.001)
+    places = pool.reserve()
+    run(pool, places[0], "sleeps")
+    others = [run(pool, places[0], "whoami") for _ in range(6)]
+    for place in places:
+        pool.release(place)
+    for listener, job in others[1:]:  # a single one waits for its own slot
+        print(bson.decode((await job).result)["pid"])
+"""
+
 TURN_SLOW = """
 async def use(pool):
     in_line, keep_s, end = sys.argv[1:]
@@ -103,6 +119,10 @@ def said(program: str, folder: Path, *arguments: str) -> list[str]:
 
 def test_a_free_slot_takes_over_what_waits_behind_a_job(tmp_path: Path) -> None:
     assert said(TAKES_OVER, tmp_path) == ["Returned True True"] * 6
+
+
+def test_a_worker_that_takes_over_runs_no_more_jobs_than_its_life_has_left(tmp_path: Path) -> None:
+    assert max(Counter(said(RECYCLED, tmp_path)).values()) <= 2
 
 
 @pytest.mark.parametrize(
