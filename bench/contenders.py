@@ -114,7 +114,7 @@ class OurSupervisor:
         while self._jobs.find_one({"status": {"$in": ["pending", "processing"]}}, {"_id": 1}):
             if time.monotonic() > deadline:
                 raise BenchError(f"{self.name}: jobs are not done after {PATIENCE_S} s")
-            time.sleep(0.25)
+            time.sleep(1.0)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from supervisor.core.transitions import Transition, decide
 from supervisor.executor import Executor
 from supervisor.limits import HandlerLimits, timeout_of
 from supervisor.pool.attempt import StopReason
+from supervisor.progress import ProgressWriter
 from supervisor.recorder import Recorder
 from supervisor.side_effects import SideEffects
 from supervisor.store.files import FileStore
@@ -33,9 +34,6 @@ from supervisor.store.taking import Claim, Owner, Seat
 from supervisor.worker.wire import Call, open_regular, spool_file
 
 log = structlog.get_logger("supervisor.job")
-
-PROGRESS_EVERY_S = 0.5
-"""Progress is written at most this often; the last report goes out with the result in any case."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,8 @@ class Execution:
     """It was told to stop because somebody else may have the job; a coroutine may go on for a while all the same."""
     moved_at: float | None = None
     """When it was given another place, by the boot-time clock, as long as its lease still names the one before."""
-    _progress: dict[str, Any] | None = None
-    _progress_writer: asyncio.Task[None] | None = None
+    _progress: ProgressWriter | None = None
+    """None as long as there is none to tell."""
     _ending: Awaitable[AnyOutcome] = field(init=False)
     _log: Any = field(init=False)
 
@@ -142,9 +140,11 @@ class Execution:
 
     async def _record(self, change: Transition) -> Transition | None:
         """Write the transition; return it as it was written, None where the lease was lost and nothing was."""
-        await self._stop_progress_writer()
+        if self._progress is not None:
+            await self._progress.close()
         change, file_id = await self._store_large_result(change)
-        full = Ended(change, self.claim.seat, self.services.owner, file_id, self._progress)
+        progress = self._progress.latest if self._progress is not None else None
+        full = Ended(change, self.claim.seat, self.services.owner, file_id, progress)
         answer = await self.services.recorder.record(full)
         if answer is not True and file_id is not None:
             await self.services.files.discard(file_id)
@@ -203,14 +203,10 @@ class Execution:
     # What the worker says and asks while the job runs: the slot's JobListener.
 
     def on_progress(self, report: dict[str, Any]) -> None:
-        """Keep the newest report, and have it written soon."""
-        self._progress = {
-            "done": _number(report.get("done")),
-            "total": _number(report.get("total")),
-            "message": str(report["message"])[:500] if report.get("message") is not None else None,
-        }
-        if self._progress_writer is None:
-            self._progress_writer = asyncio.create_task(self._write_progress(), name="progress")
+        """Keep the newest report, and have it written soon; the last one goes out with the result in any case."""
+        if self._progress is None:
+            self._progress = ProgressWriter(self._write_progress)
+        self._progress.take(report)
 
     def on_moved(self, seat: Seat) -> None:
         """Go on from another place."""
@@ -251,21 +247,11 @@ class Execution:
             case other:
                 raise ValueError(f"unknown request {other!r}")
 
-    async def _write_progress(self) -> None:
-        written = None
-        while written is not self._progress:
-            written = self._progress
-            try:
-                await self.services.results.report_progress(self.claim.job, self.services.owner, dict(written or {}))
-            except PyMongoError as error:
-                self._log.debug("job.progress_unwritten", reason=first_line(error))
-            await asyncio.sleep(PROGRESS_EVERY_S)
-        self._progress_writer = None
-
-    async def _stop_progress_writer(self) -> None:
-        if self._progress_writer is not None:
-            self._progress_writer.cancel()
-            await asyncio.wait({self._progress_writer})
+    async def _write_progress(self, report: dict[str, Any]) -> None:
+        try:
+            await self.services.results.report_progress(self.claim.job, self.services.owner, report)
+        except PyMongoError as error:
+            self._log.debug("job.progress_unwritten", reason=first_line(error))
 
 
 def _canonical(claim: Claim, change: Transition) -> dict[str, Any]:
@@ -286,10 +272,6 @@ def _canonical(claim: Claim, change: Transition) -> dict[str, Any]:
         "signal": error.get("signal"),
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _number(value: Any) -> float | int | None:
-    return value if isinstance(value, (int, float)) else None
 
 
 def boot_time_s() -> float:

@@ -28,18 +28,13 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(after(seconds) - asyncio.get_running_loop().time())
 
 
-class _Asyncio(types.ModuleType):
-    """`asyncio` but for one function."""
-
-    def __getattr__(self, name: str) -> object:
-        return sleep if name == "sleep" else getattr(asyncio, name)
-
-
 def take_driver_along() -> None:
     """Have the driver wake up with all else; for a process of our own, since it means every client in it.
 
     It looks twice a second after each connection that waits for an answer, and after two lists of its own.
     """
+    in_step = types.ModuleType("asyncio")
+    vars(in_step).update(vars(asyncio), sleep=sleep)  # a copy: it is asked for something in every call
     for name in ("network_layer", "periodic_executor"):
         if module := sys.modules.get(f"pymongo.{name}"):  # a driver without it has rhythms of its own, and works
-            module.asyncio = _Asyncio("asyncio")  # type: ignore[attr-defined]
+            module.asyncio = in_step  # type: ignore[attr-defined]

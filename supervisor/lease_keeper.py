@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import structlog
 from pymongo.errors import PyMongoError
 
+from supervisor import in_step
 from supervisor.core.job import Job
 from supervisor.core.outcome import Interrupted
 from supervisor.core.retry import RetryPolicy
@@ -30,7 +31,7 @@ from supervisor.store.taking import Owner
 log = structlog.get_logger("supervisor.leases")
 
 CANCEL_EVERY_S = 0.5
-STEP_S = 0.25
+STEP_S = 1.0
 GUARD_EVERY_S = 0.5
 RETRY_EVERY_S = 1.0
 
@@ -77,7 +78,7 @@ class LeaseKeeper:
             left_s = begun + self._live.settings.lease.seconds / 4 - boot_time_s()
             if left_s <= 0:
                 return
-            await asyncio.sleep(min(left_s, STEP_S))
+            await in_step.sleep(min(left_s, STEP_S))
 
     async def renew(self, executions: Sequence[Execution] | None = None) -> None:
         """Renew the leases of all executions in one write, or of some; stop the jobs whose lease is gone.
@@ -102,7 +103,7 @@ class LeaseKeeper:
     async def _guard_for_ever(self) -> None:
         while True:
             await self._live.executions.some.wait()
-            await asyncio.sleep(GUARD_EVERY_S)
+            await in_step.sleep(GUARD_EVERY_S)
             self.guard(boot_time_s())
 
     def guard(self, now: float) -> None:
@@ -127,7 +128,7 @@ class LeaseKeeper:
     async def _watch_cancels(self) -> None:
         while True:
             await self._live.executions.some.wait()
-            await asyncio.sleep(CANCEL_EVERY_S)
+            await in_step.sleep(CANCEL_EVERY_S)
             if self._live.executions:
                 try:
                     await self._tell_moved()

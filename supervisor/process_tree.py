@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from supervisor.proc import is_zombie_or_gone, start_ticks, stat
+from supervisor.proc import is_zombie_or_gone, read, start_ticks, stat
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ROUNDS = 20
@@ -118,7 +118,7 @@ def footprint(pid: int) -> Footprint | None:
     if fields is None:
         return None
     try:
-        descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - see `read`
     except OSError:
         return None
     return Footprint(int(fields[_RSS]) * _PAGE / _MB, descriptors, int(fields[_THREADS]))
@@ -154,9 +154,9 @@ def children(pid: int) -> list[int]:
     """
     found: list[int] = []
     with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - see `read`
             with contextlib.suppress(OSError):
-                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+                found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
 

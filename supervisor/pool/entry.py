@@ -70,7 +70,7 @@ class Entry:
 
     def runs_dry(self, ahead: Ahead) -> bool:
         """Tell whether a slot with short jobs has so few left that others should be claimed: not each by itself."""
-        if not ahead.most or self.slot.waiting > ahead.most / 2:  # most often; it is asked after each job
+        if not ahead.most:
             return False
         place = self.place(ahead)
         return place is not None and place.most >= ahead.most / 2 and place.ahead_s > ahead.seconds * (1 - DRY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from supervisor import process_tree
+from supervisor import in_step, process_tree
 from supervisor.process_tree import TreeUsage
 
 FIRST_S = 0.1
@@ -39,7 +39,7 @@ class Sampler:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._delay_s, self.look)
+        self._timer = asyncio.get_running_loop().call_at(in_step.after(self._delay_s), self.look)
 
     def stop(self) -> None:
         """Look no more."""

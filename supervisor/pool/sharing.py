@@ -30,6 +30,8 @@ class Sharing:
         self._slots = slots
         self._pace = pace
         self._places: dict[JobListener, Entry] = {}
+        self._most = 0
+        """How many jobs may wait in a slot, as the latest claim was told."""
 
     @property
     def in_line(self) -> bool:
@@ -57,6 +59,8 @@ class Sharing:
 
     def has_room(self, entry: Entry) -> bool:
         """Tell whether a slot could take a job now, or runs short ones and will soon have none left."""
+        if entry.slot.waiting > self._most / 2:  # most often; it is asked after each job, and to ask the pace is dear
+            return False
         return entry.is_free or entry.runs_dry(self._pace.ahead())
 
     def places(self, times: int = 1) -> list[Place]:
@@ -64,6 +68,8 @@ class Sharing:
         much.
         """
         ahead = self._pace.ahead(times)
+        if times == 1:
+            self._most = ahead.most
         return [place for entry in self._slots.values() if (place := entry.place(ahead))]
 
     def take(self, attempts: list[Attempt]) -> list[Attempt]:

@@ -53,6 +53,7 @@ class RetentionStore:
         limit = {"$subtract": ["$$NOW", int(days * _DAY_MS)]}
         past = {
             "status": {"$in": [status.value for status in statuses]},
+            "finished_at": {"$exists": True},  # else the index is not used
             # never claimed and invalid: a malformed document, which is its producer's to look at and delete
             "$nor": [{"error.kind": ErrorKind.INVALID.value, "claims": {"$in": [0, None]}}],
             # by the expression's type, which is not met by an array that holds a date

@@ -105,7 +105,12 @@ INDEXES = (
         "progress of a batch",
         only_where=(("batch_id", {"$exists": True}),),
     ),
-    Index("ended", (("status", ASCENDING), ("finished_at", ASCENDING)), "retention and listings by end"),
+    Index(
+        "ended",
+        (("status", ASCENDING), ("finished_at", ASCENDING)),
+        "retention and listings by end",
+        only_where=(("finished_at", {"$exists": True}),),  # a job that has not ended costs no entry, and no other one
+    ),
     Index(
         QUARANTINED,
         (("status", ASCENDING), ("error.kind", ASCENDING)),

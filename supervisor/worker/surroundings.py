@@ -31,9 +31,9 @@ class Surroundings:
         self._environ = dict(os.environ)
         self._environ_data = dict(_environ_data())
         self._umask = _umask()
-        self._handlers = {number: _signal.getsignal(number) for number in _SIGNALS}
+        self._handlers = list(map(_signal.getsignal, _SIGNALS))
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        self._limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+        self._limits = list(map(resource.getrlimit, _LIMITS))
         self._copies = {stream: _far_copy(stream) for stream in _STREAMS}
         self._streams = {stream: _identity(stream) for stream in _STREAMS}
         self._stdout, self._stderr = sys.stdout, sys.stderr
@@ -62,13 +62,16 @@ class Surroundings:
 
     def _restore_signals(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that the job forgot would end the next one
-        for number, handler in self._handlers.items():
-            if _signal.getsignal(number) != handler and handler is not None:
-                signal.signal(number, handler)
+        if list(map(_signal.getsignal, _SIGNALS)) != self._handlers:
+            for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+                if _signal.getsignal(number) != handler and handler is not None:
+                    signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _restore_limits(self) -> str | None:
-        for limit, wanted in self._limits.items():
+        if list(map(resource.getrlimit, _LIMITS)) == self._limits:
+            return None
+        for limit, wanted in zip(_LIMITS, self._limits, strict=True):
             if resource.getrlimit(limit) != wanted:
                 try:
                     resource.setrlimit(limit, wanted)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from supervisor.proc import start_ticks
-from supervisor.process_tree import kill_tree, measure, proportional_mb
+from supervisor.process_tree import children, kill_tree, measure, proportional_mb
 from tests.support.until import until
 
 SPREADS = """
@@ -17,6 +17,13 @@ import os, subprocess, sys, time
 subprocess.Popen(["sleep", "600"])
 subprocess.Popen(["sleep", "600"], start_new_session=True)
 subprocess.Popen(["sh", "-c", "setsid sleep 600 & setsid sh -c 'while :; do sleep 0.01; done' & wait"])
+print("ready", flush=True)
+time.sleep(600)
+"""
+STARTS_MANY = """
+import subprocess, time
+for _ in range(900):
+    subprocess.Popen(["sleep", "600"])
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -87,3 +94,12 @@ def test_a_process_that_was_started_at_another_time_is_a_stranger() -> None:
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_all_children_are_found_where_the_kernel_tells_them_in_several_parts() -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTS_MANY], stdout=subprocess.PIPE, text=True) as root:
+        assert root.stdout is not None
+        assert root.stdout.readline() == "ready\n"
+        found = children(root.pid)
+        kill_tree(root.pid)
+    assert len(found) == 900

@@ -115,3 +115,10 @@ async def test_a_malformed_document_is_never_deleted_but_a_refused_payload_is(jo
 async def test_an_array_that_holds_a_date_is_no_end(jobs, retention):
     await insert_unchecked(jobs, over("odd", "failed", 0) | {"finished_at": [ago(400 * DAY)]})
     assert await retention.apply(WEEK) == deleted(0, 0)
+
+
+async def test_what_is_old_is_found_by_the_index_of_ends(jobs, retention):
+    await jobs.insert_many([over("old", "completed", 8), *(over(job, "completed", 1) for job in range(200))])
+    assert await retention.apply(WEEK) == deleted(1, 0)
+    used = {each["name"]: each["accesses"]["ops"] async for each in await jobs.aggregate([{"$indexStats": {}}])}
+    assert used["ended"] >= 2
