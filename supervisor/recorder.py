@@ -19,7 +19,7 @@ from supervisor.store.records import Ended
 from supervisor.store.results import ResultRefusedError, ResultStore
 
 PACE_S = 0.04
-BACKLOG_PACE_S = 0.25
+BACKLOG_PACE_S = 0.3
 """From the beginning of a write to that of the next, in seconds, without and with jobs in line."""
 
 Answer = bool | ResultRefusedError

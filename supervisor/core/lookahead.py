@@ -16,7 +16,7 @@ SHORT_S = 0.05
 """A handler whose jobs run no longer measures short."""
 CLAIMS, LONGEST_S = 4, 0.2
 """Where a claim takes long, as on a busy machine, jobs of so many claims' length are short too, within a bound."""
-AHEAD_S, IN_LINE_S = 0.2, 0.4
+AHEAD_S, IN_LINE_S = 0.2, 0.5
 """How much work may wait in a slot, by what its jobs are expected to take. It is more while others are in line that no
 supervisor has had a place for: nobody is idle for want of those that wait here.
 """

@@ -138,7 +138,7 @@ def reported(attempt: Attempt, said: Returned | Raised | Stopped) -> AnyOutcome:
     if isinstance(said, Returned) or attempt.ordered is None:
         if isinstance(said, Stopped):  # it raised one of the stop exceptions by itself
             return Raised(kind=ErrorKind.EXCEPTION, error=said.error, usage=usage)
-        return replace(said, usage=usage)
+        return said if usage is said.usage else replace(said, usage=usage)
     match attempt.ordered:
         case StopReason.TIMEOUT:
             return TimedOut(limit_s=attempt.call.timeout_s, killed=False, error=said.error, usage=usage)

@@ -76,8 +76,8 @@ def test_more_may_wait_while_others_are_in_line_and_in_a_slot_that_takes_over_fr
     pace = paced(*[0.016] * ENOUGH)
     assert pace.ahead(2) == Ahead(25, 2 * AHEAD_S)
     pace.in_line = True
-    assert pace.ahead() == Ahead(25, IN_LINE_S)
-    assert pace.ahead(2) == Ahead(50, 2 * IN_LINE_S)
+    assert pace.ahead() == Ahead(31, IN_LINE_S)
+    assert pace.ahead(2) == Ahead(62, 2 * IN_LINE_S)
 
 
 def test_where_claims_take_long_jobs_of_a_few_claims_length_are_short():
