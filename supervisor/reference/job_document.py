@@ -32,6 +32,9 @@ kept. An attempt that the supervisor itself interrupts (drain, shutdown, a lost 
 Jobs are claimed by `priority` from high to low (missing is 0), then `run_at` from old to new (missing is due), then
 `_id`; only for handlers that a supervisor has registered and claims.
 
+So a retry, which has a `run_at`, comes behind all due jobs of its priority that have none, the newer ones too. Where
+such jobs come faster than they can be run for hours, insert them with a `run_at` of now: then all take their turn.
+
 ## `lease`, present exactly while `processing`
 
 `{token, supervisor, host, slot, pid, expires_at}`. `token` is an integer that grows with every claim of the job: the
