@@ -14,7 +14,7 @@ from supervisor.process_tree import Footprint
 UNLIMITED = 2**31
 SETTLED_AFTER_JOBS = 10
 """Until then a worker may load what its handlers need; what it gathers later is growth."""
-LOOK_EVERY_JOBS, STEADY_S = 5, 0.5
+LOOK_EVERY_JOBS, STEADY_S = 5, 0.1
 """Where the last look has found nothing more than the one before, so many seconds must have gone by, too: a look costs
 as much as a very short job.
 """

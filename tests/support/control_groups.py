@@ -22,9 +22,16 @@ class ControlGroup:
     limit: Path
 
     def take_in(self, process: psutil.Process) -> None:
-        """Move a process with everything below it into the group."""
-        for each in (process, *process.children(recursive=True)):
-            (self.folder / "cgroup.procs").write_text(str(each.pid))
+        """Move a process with everything below it into the group, and what it starts meanwhile."""
+        members = self.folder / "cgroup.procs"
+        for _ in range(5):  # whoever is not in yet may have started another
+            for pid in _family(process) - set(map(int, members.read_text().split())):
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    members.write_text(str(pid))
+
+
+def _family(process: psutil.Process) -> set[int]:
+    return {each.pid for each in (process, *process.children(recursive=True))}
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def test_what_it_gathers_later_ends_it_and_is_named(footprint, reason):
 @pytest.mark.parametrize(
     ("footprint", "job_s", "looks"),
     [
-        (lambda _: Footprint(50, 10, 2), 0.001, 4),
+        (lambda _: Footprint(50, 10, 2), 0.001, 12),
         (lambda _: Footprint(50, 10, 2), 1.0, 199),
         (lambda job: Footprint(50 + job, 10, 2), 0.001, 199),
     ],
