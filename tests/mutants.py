@@ -87,6 +87,13 @@ MUTANTS = (
         f"{SERVICE}::test_without_workers_it_is_ready_at_once",
     ),
     Mutant(
+        "letting a write of progress come to its end",
+        "supervisor/progress.py",
+        "await asyncio.wait({self._writing})",
+        "self._writing.cancel()",
+        "tests/integration/test_progress.py::test_the_end_of_a_job_during_a_write_costs_no_connection",
+    ),
+    Mutant(
         "the look at whether the process behind a health file is dead",
         "supervisor/health.py",
         'not is_alive(state["pid"], state["start_ticks"])',
