@@ -87,6 +87,13 @@ MUTANTS = (
         f"{SERVICE}::test_without_workers_it_is_ready_at_once",
     ),
     Mutant(
+        "giving back what comes to a dead worker that had calls withdrawn",
+        "supervisor/pool/queue.py",
+        "(self.held and not dead)",
+        "self.held",
+        "tests/integration/test_sharing.py::test_a_job_that_comes_after_its_worker_s_death_is_not_kept_for_ever",
+    ),
+    Mutant(
         "letting a write of progress come to its end",
         "supervisor/progress.py",
         "await asyncio.wait({self._writing})",

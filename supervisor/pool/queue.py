@@ -143,9 +143,10 @@ class JobQueue:
     def _send(self) -> None:
         self._sending_soon = False
         waiting = list(islice(self._jobs, self._sent, None))
-        if not waiting or self.held:
+        dead = not self._worker.alive
+        if not waiting or (self.held and not dead):  # a dead worker will not finish its groups
             return
-        if self.closed or not self._worker.alive:
+        if self.closed or dead:
             self._notices.on_no_worker()
             return
         now = time.monotonic()

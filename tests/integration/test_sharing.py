@@ -105,6 +105,23 @@ async def use(pool):
         print(getattr(await job, "reason", "ran"))
 """
 
+LATE = """
+import os, signal
+async def use(pool):
+    pool.pace.expected = lambda handler: Expected(0.001, slow_s=3600)
+    places = pool.reserve()
+    long, killed = run(pool, places[0], "sleeps")
+    others = [run(pool, places[0]) for _ in range(6)]
+    pool.release(places[1])
+    await asyncio.wait([job for _, job in others], return_when=asyncio.FIRST_COMPLETED)
+    os.kill(places[0].pid, signal.SIGKILL)
+    print(type(await killed).__name__)
+    late, job = run(pool, places[0])  # of a claim that was under way
+    pool.release(places[0])
+    async with asyncio.timeout(30):
+        print(type(await job).__name__, late.seat.slot == places[1].slot)
+"""
+
 
 def said(program: str, folder: Path, *arguments: str) -> list[str]:
     path = folder / "program.py"
@@ -119,6 +136,11 @@ def said(program: str, folder: Path, *arguments: str) -> list[str]:
 
 def test_a_free_slot_takes_over_what_waits_behind_a_job(tmp_path: Path) -> None:
     assert said(TAKES_OVER, tmp_path) == ["Returned True True"] * 6
+
+
+def test_a_job_that_comes_after_its_worker_s_death_is_not_kept_for_ever(tmp_path: Path) -> None:
+    """The dead worker had been running a group of which another slot had taken over the rest."""
+    assert said(LATE, tmp_path) == ["Crashed", "Returned True"]
 
 
 def test_a_worker_that_takes_over_runs_no_more_jobs_than_its_life_has_left(tmp_path: Path) -> None:
