@@ -4,7 +4,9 @@ import hashlib
 import json
 import multiprocessing
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 import bson
 import pytest
@@ -116,7 +118,8 @@ class TestReading:
 
 def _read_in_worker(link, file_id, results):
     picture = ocr(OcrPayload(source={"file_id": file_id}, engine="tesserocr"), make_context(link, "ocr"))
-    pdf = run(LocalLink(link.directory), documents.text_pdf([TestPdf.LONG]))
+    with tempfile.TemporaryDirectory() as folder:  # its own: the other worker would write to the same names
+        pdf = run(LocalLink(Path(folder)), documents.text_pdf([TestPdf.LONG]))
     assert pdf["text"].splitlines() == list(TestPdf.LONG)
     results.put((picture["engine"]["preloaded"], picture["text"].replace("\n\n", "\n")))
 
