@@ -69,7 +69,7 @@ class Execution:
     moved_at: float | None = None
     """When it was given another place, by the boot-time clock, as long as its lease still names the one before."""
     _progress: ProgressWriter | None = None
-    """None as long as there is none to tell."""
+    """None before the first report."""
     _ending: Awaitable[AnyOutcome] = field(init=False)
     _log: Any = field(init=False)
 
@@ -140,10 +140,8 @@ class Execution:
 
     async def _record(self, change: Transition) -> Transition | None:
         """Write the transition; return it as it was written, None where the lease was lost and nothing was."""
-        if self._progress is not None:
-            await self._progress.close()
+        progress = None if self._progress is None else await self._progress.close()
         change, file_id = await self._store_large_result(change)
-        progress = self._progress.latest if self._progress is not None else None
         full = Ended(change, self.claim.seat, self.services.owner, file_id, progress)
         answer = await self.services.recorder.record(full)
         if answer is not True and file_id is not None:

@@ -31,10 +31,11 @@ async def sleep(seconds: float) -> None:
 def take_driver_along() -> None:
     """Have the driver wake up with all else; for a process of our own, since it means every client in it.
 
-    It looks twice a second after each connection that waits for an answer, and after two lists of its own.
+    It looks twice a second after each connection that waits for an answer, and after two lists of its own. What is to
+    be mended in `asyncio` for the driver, too, comes before.
     """
     in_step = types.ModuleType("asyncio")
-    vars(in_step).update(vars(asyncio), sleep=sleep)  # a copy: it is asked for something in every call
+    vars(in_step).update(vars(asyncio), sleep=sleep)  # a copy, not a proxy: the driver asks it often
     for name in ("network_layer", "periodic_executor"):
         if module := sys.modules.get(f"pymongo.{name}"):  # a driver without it has rhythms of its own, and works
             module.asyncio = in_step  # type: ignore[attr-defined]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 STARTTIME = 19
 """Position in /proc/PID/stat, counted from the state, which is the first field behind the name (proc(5))."""
 
 _ENDED = ("Z", "X")
 _PART_BYTES = 16 * 1024
+"""To be read at a time; more than most files have."""
 
 
 def start_ticks(pid: int | None = None) -> int | None:
@@ -62,7 +62,8 @@ def read(path: str) -> str:
 
     With the system calls alone: it is read many times a second, and a file object takes three times as long.
     """
-    descriptor, parts = os.open(path, os.O_RDONLY | os.O_CLOEXEC), [b""]
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    parts: list[bytes] = []
     try:
         while part := os.read(descriptor, _PART_BYTES):  # of a longer one, the kernel gives a page at a time
             parts.append(part)
@@ -74,6 +75,6 @@ def read(path: str) -> str:
 def boot_id() -> str:
     """Return what tells this boot of the machine from every other; empty where the kernel does not say."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return read("/proc/sys/kernel/random/boot_id").strip()
     except OSError:
         return ""

@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -162,7 +161,7 @@ def children(pid: int) -> list[int]:
 
 def _pss_kb(pid: int) -> int | None:
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii", errors="replace")
+        text = read(f"/proc/{pid}/smaps_rollup")
     except OSError:
         return None
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), None)

@@ -23,15 +23,14 @@ class ProgressWriter:
     def __init__(self, write: Callable[[dict[str, Any]], Coroutine[Any, Any, None]]) -> None:
         """`write` deals with its errors itself."""
         self._write = write
-        self.latest: dict[str, Any] | None = None
-        """The newest report: `{done, total, message}`."""
+        self._latest: dict[str, Any] | None = None
         self._written: dict[str, Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
     def take(self, report: dict[str, Any]) -> None:
         """Keep the newest report, of which a worker may have made anything, and have it written."""
-        self.latest = {
+        self._latest = {
             "done": _number(report.get("done")),
             "total": _number(report.get("total")),
             "message": str(report["message"])[:500] if report.get("message") is not None else None,
@@ -39,20 +38,21 @@ class ProgressWriter:
         if self._timer is None and self._writing is None:
             self._look_in(SOON_S)
 
-    async def close(self) -> None:
-        """Write no more; returns when a write that is under way has ended."""
+    async def close(self) -> dict[str, Any] | None:
+        """Write no more, and return the newest report, `{done, total, message}`, once a write under way has ended."""
         if self._writing is not None:
             await asyncio.wait({self._writing})  # it sets the timer again
         if self._timer is not None:
             self._timer.cancel()
+        return self._latest
 
     def _look_in(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        if self.latest is not None and self.latest is not self._written:
-            self._written = self.latest
+        if self._latest is not None and self._latest is not self._written:
+            self._written = self._latest
             self._writing = asyncio.create_task(self._write(self._written), name="progress")
             self._writing.add_done_callback(self._pause)
 

@@ -33,7 +33,7 @@ Jobs are claimed by `priority` from high to low (missing is 0), then `run_at` fr
 `_id`; only for handlers that a supervisor has registered and claims.
 
 So a retry, which has a `run_at`, comes behind all due jobs of its priority that have none, the newer ones too. Where
-such jobs come faster than they can be run for hours, insert them with a `run_at` of now: then all take their turn.
+those keep coming faster than they are run, insert them with a `run_at` of now: then all take their turn.
 
 ## `lease`, present exactly while `processing`
 

@@ -109,7 +109,7 @@ INDEXES = (
         "ended",
         (("status", ASCENDING), ("finished_at", ASCENDING)),
         "retention and listings by end",
-        only_where=(("finished_at", {"$exists": True}),),  # a job that has not ended costs no entry, and no other one
+        only_where=(("finished_at", {"$exists": True}),),  # what has not ended has no entry to be moved by a claim
     ),
     Index(
         QUARANTINED,

@@ -1,4 +1,4 @@
-"""What one attempt costs, measured in the worker, before and after every job: by two system calls each time."""
+"""What one attempt costs, measured in the worker; in few system calls, since it is done around every job."""
 
 from __future__ import annotations
 

@@ -187,6 +187,10 @@ def test_a_cap_of_a_coroutine_handler_holds(supervisor: RunningSupervisor, jobs:
     assert seen == 2
 
 
+def test_the_driver_is_mended_with_all_else_in_the_process(supervisor: RunningSupervisor, jobs: Jobs) -> None:
+    assert jobs.run("c_driver")["result"] == {"mended": True}
+
+
 def test_progress_and_log_of_a_coroutine_are_kept_from_any_thread(supervisor: RunningSupervisor, jobs: Jobs) -> None:
     job_id = jobs.insert("c_progress", {"pause_s": 0.4})
     seen = set()

@@ -100,6 +100,22 @@ def test_a_job_finds_the_process_as_the_first_one_did(one_worker: RunningSupervi
     assert after["attempts"][-1]["logs"] == "to stdout\nto stderr\n"
 
 
+def test_putting_signals_back_leaves_alone_what_shows_the_stack_of_a_crash(
+    one_worker: RunningSupervisor, jobs: Jobs
+) -> None:
+    mess = jobs.run("leaves_a_mess")
+    job = jobs.run("burns_and_segfaults", {"mb": 1, "seconds": 0}, max_attempts=1)
+    assert job["attempts"][0]["pid"] == mess["result"]["pid"]
+    assert "_deep_in_a_call" in job["attempts"][0]["evidence"]["stack"]
+
+
+def test_the_peak_of_memory_is_each_job_s_own(one_worker: RunningSupervisor, jobs: Jobs) -> None:
+    large, small = jobs.run("holds", {"mb": 200, "seconds": 0}), jobs.run("ok")
+    assert large["attempts"][0]["pid"] == small["attempts"][0]["pid"]
+    assert large["usage"]["peak_rss_mb"] > 200
+    assert small["usage"]["peak_rss_mb"] < large["usage"]["peak_rss_mb"] - 150
+
+
 def test_what_cannot_be_put_back_ends_the_worker(one_worker: RunningSupervisor, jobs: Jobs) -> None:
     job = jobs.run("lowers_a_limit")
     assert job["status"] == "completed"

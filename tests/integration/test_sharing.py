@@ -41,6 +41,13 @@ def run(pool, place, handler="brief", **payload):
     return listener, asyncio.create_task(pool.run_job(place, call, listener))
 
 
+def crowd(pool):
+    # a long job on the first of two slots, and six short ones behind it
+    pool.pace.expected = lambda handler: Expected(0.001, slow_s=3600)
+    places = pool.reserve()
+    return places, run(pool, places[0], "sleeps"), [run(pool, places[0]) for _ in range(6)]
+
+
 async def main(workspace):
     pool = WorkerPool(ForkServer(workspace, ("tests.support.misbehaving",)), PoolLimits(), lambda: 0.5)
     pool.resize(2)
@@ -60,10 +67,7 @@ if __name__ == "__main__":
 
 TAKES_OVER = """
 async def use(pool):
-    pool.pace.expected = lambda handler: Expected(0.001, slow_s=3600)
-    places = pool.reserve()
-    long, _ = run(pool, places[0], "sleeps")
-    others = [run(pool, places[0]) for _ in range(6)]
+    places, (long, _), others = crowd(pool)
     for place in places:
         pool.release(place)
     await asyncio.wait([job for _, job in others], return_when=asyncio.FIRST_COMPLETED)
@@ -108,10 +112,7 @@ async def use(pool):
 LATE = """
 import os, signal
 async def use(pool):
-    pool.pace.expected = lambda handler: Expected(0.001, slow_s=3600)
-    places = pool.reserve()
-    long, killed = run(pool, places[0], "sleeps")
-    others = [run(pool, places[0]) for _ in range(6)]
+    places, (_, killed), others = crowd(pool)
     pool.release(places[1])
     await asyncio.wait([job for _, job in others], return_when=asyncio.FIRST_COMPLETED)
     os.kill(places[0].pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from pydantic import BaseModel
+from pymongo import network_layer
 
 from supervisor import AsyncJobContext, JobContext, JobStopped, JobTimeout, PermanentError, Retry, handler
 
@@ -162,6 +163,12 @@ async def blocks_in_a_task(payload: dict) -> dict:
 async def holds_the_lock(payload: dict) -> dict:
     re.match(r"(a+)+$", "a" * payload["n"] + "b")
     return {}
+
+
+@handler("c_driver")
+async def driver(payload: dict) -> dict:
+    """Tell whether the driver waits as all else in this process does."""
+    return {"mended": network_layer.asyncio.wait_for is asyncio.wait_for}  # type: ignore[attr-defined]
 
 
 @handler("c_progress")

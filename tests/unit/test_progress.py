@@ -1,6 +1,7 @@
 """When a job's progress is written: real time, and a write that takes a moment."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -25,20 +26,20 @@ async def test_a_report_that_comes_with_the_end_is_left_to_the_record():
     writes = Writes()
     progress = ProgressWriter(writes.write)
     progress.take({"done": 1, "total": 1})
-    await progress.close()
+    assert await progress.close() == {"done": 1, "total": 1, "message": None}
     await asyncio.sleep(2 * SOON_S)
-    assert progress.latest == {"done": 1, "total": 1, "message": None}
     assert writes.begun == []
 
 
 async def test_of_many_reports_the_newest_is_written_now_and_then():
     writes = Writes()
     progress = ProgressWriter(writes.write)
+    begun = time.monotonic()
     for done in range(60):
         progress.take({"done": done})
         await asyncio.sleep(EVERY_S / 25)
     await until_async(lambda: 59 in writes.done)
-    assert len(writes.done) <= 5
+    assert len(writes.done) <= 1 + (time.monotonic() - begun) / EVERY_S
     assert writes.done == sorted(writes.done)
     await progress.close()
 
@@ -77,5 +78,4 @@ async def test_a_write_that_is_under_way_comes_to_its_end_and_is_the_last():
 async def test_whatever_a_worker_has_said_can_be_stored(said, kept):
     progress = ProgressWriter(Writes().write)
     progress.take(said)
-    assert progress.latest == kept
-    await progress.close()
+    assert await progress.close() == kept
